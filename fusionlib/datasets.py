@@ -1,0 +1,376 @@
+"""The five datasets: where their files are, which belong together, which train and which test."""
+
+import csv
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
+
+Split = Literal["train", "val", "test"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SPLITS = REPOSITORY / "data" / "splits"
+SYNTHETIC = "Synthetic"
+LISTED = 10  # orphans an error message spells out
+VALIDATION_SHARE = 20  # one training pair in so many is held out for validation
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the paper says of a dataset, and where its official archive keeps the images.
+
+    Attributes:
+        name: as in the paper, and the folder below the data root.
+        train: training pairs in the paper.
+        test: test pairs in the paper.
+        layouts: (infrared, visible) folders below the dataset's, ours first.
+        scene: leading characters of a name that two frames of one camera position share;
+            0 if every pair is its own scene.
+        pinned: names that are always test pairs (shown in the paper's figures).
+    """
+
+    name: str
+    train: int
+    test: int
+    layouts: tuple[tuple[str, str], ...]
+    scene: int = 0
+    pinned: tuple[str, ...] = ()
+
+
+_OURS = ("ir", "vi")
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        # crop_HR_visible is larger and not pixel-aligned: never used
+        Dataset("RoadScene", 200, 20, (_OURS, ("cropinfrared", "crop_LR_visible"))),
+        Dataset(
+            "LLVIP",
+            201,
+            20,
+            (
+                _OURS,
+                ("infrared/train", "visible/train"),
+                ("infrared/test", "visible/test"),
+            ),
+            scene=2,
+        ),
+        Dataset(
+            "MSRS",
+            217,
+            20,
+            (_OURS, ("train/ir", "train/vi"), ("test/ir", "test/vi")),
+            pinned=("00427D", "00927N"),
+        ),
+        Dataset("M3FD", 230, 20, (_OURS, ("Ir", "Vis"), ("IR", "VIS"))),
+        Dataset("TNO", 0, 55, (_OURS, ("IR", "VIS"))),
+        # drawn by samples.py: as many to learn from as to look at
+        Dataset(SYNTHETIC, 8, 8, (_OURS,)),
+    )
+}
+REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two registered images of one scene, on disk."""
+
+    dataset: str
+    name: str
+    ir: Path
+    vi: Path
+
+
+def default_root() -> Path:
+    """``$FUSIONLIB_DATA`` if set, else ``data/images`` in the repository."""
+    return Path(os.environ.get("FUSIONLIB_DATA") or REPOSITORY / "data" / "images").expanduser()
+
+
+def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair]:
+    """Match the images of two folders by stem (never by position), sorted by name.
+
+    Args:
+        ir: folder of infrared images.
+        vi: folder of visible images.
+        dataset: written into the pairs.
+
+    Raises:
+        PairError: images without a partner, or two images with one stem.
+        DatasetError: a folder is missing.
+    """
+    ir, vi = Path(ir), Path(vi)
+    ir_files, vi_files = _images_by_stem(ir), _images_by_stem(vi)
+    problems = []
+    for folder, orphans in ((ir, ir_files.keys() - vi_files), (vi, vi_files.keys() - ir_files)):
+        if orphans:
+            files = ir_files if folder == ir else vi_files
+            names = sorted(files[key].name for key in orphans)
+            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+            problems.append(f"only in {folder}: {', '.join(names[:LISTED])}{more}")
+    if problems:
+        raise PairError(
+            f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
+            f"(extensions may differ)"
+        )
+    return [
+        Pair(dataset, ir_files[key].stem, ir_files[key], vi_files[key]) for key in sorted(ir_files)
+    ]
+
+
+def find_pairs(root: Path | str, dataset: str) -> list[Pair]:
+    """All pairs of a dataset below a data root, sorted by name; empty if it is not there.
+
+    Args:
+        root: data root, with a folder for each dataset.
+        dataset: a key of `DATASETS`.
+
+    Raises:
+        DatasetError: unknown dataset, or one name in two parts of it.
+        PairError: see `pair_folders`.
+    """
+    known = _known(dataset)
+    folder = Path(root) / dataset
+    pairs: dict[str, Pair] = {}
+    seen: set[tuple[int, int]] = set()
+    for ir, vi in known.layouts:
+        if not ((folder / ir).is_dir() and (folder / vi).is_dir()):
+            continue
+        stat = (folder / ir).stat()
+        if (stat.st_dev, stat.st_ino) in seen:  # "ir" and "IR" are one folder on some systems
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        for pair in pair_folders(folder / ir, folder / vi, dataset):
+            if pair.name in pairs:
+                raise DatasetError(
+                    f"{pair.name} stands both in {pairs[pair.name].ir} and {pair.ir}"
+                )
+            pairs[pair.name] = pair
+    return [pairs[name] for name in sorted(pairs)]
+
+
+def load_pair(
+    pair: Pair,
+    *,
+    resize: Literal["ir-to-vi"] | None = None,
+    ir_range: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read both images of a pair.
+
+    Args:
+        pair: what to read.
+        resize: ``"ir-to-vi"`` brings a smaller or larger infrared image to the size of the
+            visible one (bicubic) instead of refusing the pair.
+        ir_range: see `fusionlib.images.read_ir`.
+
+    Returns:
+        Infrared (H, W) and visible RGB (H, W, 3), float32 in [0, 1].
+
+    Raises:
+        PairError: different sizes.
+        ImageError: see `fusionlib.images`.
+    """
+    ir, vi = read_ir(pair.ir, ir_range=ir_range), read_vi(pair.vi)
+    if ir.shape == vi.shape[:2]:
+        return ir, vi
+    if resize != "ir-to-vi":
+        raise PairError(
+            f"{pair.ir} is {ir.shape[1]}×{ir.shape[0]} but {pair.vi} is "
+            f"{vi.shape[1]}×{vi.shape[0]}; the two must be registered and of one size "
+            f"(--resize ir-to-vi scales the infrared image)"
+        )
+    scaled = Image.fromarray(ir).resize(vi.shape[1::-1], Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(scaled), 0, 1), vi
+
+
+def split_pairs(
+    pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
+) -> dict[Split, list[Pair]]:
+    """Divide the pairs that are present into training, validation and test pairs.
+
+    The committed list decides when all its pairs are present and no others; otherwise the same
+    rule draws from what is there, keeping the committed test pairs if they are complete.
+
+    Args:
+        pairs: from `find_pairs`.
+        dataset: a key of `DATASETS`.
+        splits: folder of the committed lists.
+
+    Raises:
+        DatasetError: a committed list that puts one name into two parts.
+    """
+    committed = read_split(dataset, splits)
+    by_name = {pair.name: pair for pair in pairs}
+    if by_name.keys() == committed.keys() and committed:
+        drawn = committed
+    else:
+        kept = [name for name, part in committed.items() if part == "test"]
+        drawn = draw_split(by_name, dataset, kept if set(kept) <= by_name.keys() else ())
+    parts: dict[Split, list[Pair]] = {"train": [], "val": [], "test": []}
+    for name, part in drawn.items():
+        if part:
+            parts[part].append(by_name[name])
+    return parts
+
+
+def draw_split(names: Iterable[str], dataset: str, test: Sequence[str] = ()) -> dict[str, str]:
+    """The rule: order names by the sha256 of dataset and name, then count off.
+
+    No scene is in both training and test. Test pairs come first: the pinned ones, then whole
+    scenes, the smallest first, until the paper's count is reached. With fewer pairs than the paper
+    had, at most half are test pairs. Of the training pairs one in twenty validates.
+
+    Args:
+        names: all names that are present.
+        dataset: a key of `DATASETS`.
+        test: test names that are already fixed.
+
+    Returns:
+        name → ``train``, ``val``, ``test`` or ``""`` (not used), sorted by name.
+    """
+    known = _known(dataset)
+    order = sorted(set(names), key=lambda name: _draw(dataset, name))
+    scenes: dict[str, list[str]] = {}
+    for name in order:
+        scenes.setdefault(_scene(known, name), []).append(name)
+    wanted = min(known.test, len(order) // 2 if known.train else len(order))
+    chosen = list(test) or [name for name in known.pinned if name in order][:wanted]
+    barred = {_scene(known, name) for name in chosen}
+    if not test:
+        pool: list[str] = []
+        for scene in sorted(scenes, key=lambda scene: len(scenes[scene])):  # stable within a size
+            if len(chosen) + len(pool) >= wanted:
+                break
+            if scene not in barred:
+                pool += scenes[scene]
+                barred.add(scene)
+        chosen += sorted(pool, key=lambda name: _draw(dataset, name))[: wanted - len(chosen)]
+    train = [name for name in order if _scene(known, name) not in barred][: known.train]
+    validation = set(train[: max(len(train) // VALIDATION_SHARE, len(train) > 1)])
+    parts = {name: "" for name in order} | {name: "test" for name in chosen}
+    parts |= {name: "val" if name in validation else "train" for name in train}
+    return dict(sorted(parts.items()))
+
+
+def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
+    """The committed list of a dataset, name → part; empty if there is none.
+
+    Raises:
+        DatasetError: one name twice, or an unknown part.
+    """
+    path = Path(splits) / f"{_known(dataset).name}.csv"
+    if not path.is_file():
+        return {}
+    parts: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            name, part = row["name"], row["split"]
+            if name in parts or part not in ("train", "val", "test", ""):
+                raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
+            parts[name] = part
+    return parts
+
+
+def write_split(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS) -> Path:
+    """Draw a split over these pairs and write it with the sha256 of every file.
+
+    Raises:
+        DatasetError: one image in both training and test, under two names.
+    """
+    drawn = draw_split([pair.name for pair in pairs], dataset)
+    rows, owner = [], {}
+    for pair in pairs:
+        part = drawn[pair.name]
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.ir, pair.vi)]
+        for value in hashes if part else ():
+            first_name, first = owner.setdefault(value, (pair.name, part))
+            if (first == "test") != (part == "test"):
+                raise DatasetError(
+                    f"{dataset}: {first_name} ({first}) and {pair.name} ({part}) share an image"
+                )
+        rows.append((pair.name, part, *hashes))
+    path = Path(splits) / f"{dataset}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "split", "sha256_ir", "sha256_vi"))
+        writer.writerows(rows)
+    os.replace(temporary, path)
+    return path
+
+
+def status(root: Path | str) -> list[dict[str, object]]:
+    """One row a dataset: pairs present, how they are divided, and what the paper had.
+
+    Raises:
+        PairError, DatasetError: see `find_pairs`.
+    """
+    rows = []
+    for name in REAL:
+        pairs = find_pairs(root, name)
+        parts = split_pairs(pairs, name)
+        committed = read_split(name)
+        present = {pair.name for pair in pairs}
+        rows.append(
+            {
+                "dataset": name,
+                "pairs": len(pairs),
+                "train": len(parts["train"]) + len(parts["val"]),
+                "of it val": len(parts["val"]),
+                "test": len(parts["test"]),
+                "train (paper)": DATASETS[name].train,
+                "test (paper)": DATASETS[name].test,
+                "listed but missing": len(committed.keys() - present),
+                "split": "committed" if present and present == committed.keys() else "drawn",
+            }
+        )
+    return rows
+
+
+def check_pair(pair: Pair) -> str:
+    """What is wrong with a pair by its headers alone, or an empty string."""
+    try:
+        ir, vi = image_size(pair.ir), image_size(pair.vi)
+    except ImageError as error:
+        return str(error)
+    return "" if ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"
+
+
+def _known(dataset: str) -> Dataset:
+    if dataset not in DATASETS:
+        raise DatasetError(f"dataset {dataset!r} is not known; one of {', '.join(DATASETS)}")
+    return DATASETS[dataset]
+
+
+def _scene(known: Dataset, name: str) -> str:
+    return name[: known.scene] if known.scene else name
+
+
+def _draw(dataset: str, name: str) -> str:
+    """A place in a random order that does not depend on which other names are present."""
+    return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    """Normalised stem → file."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    folded: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        key = unicodedata.normalize("NFC", path.stem)
+        rival = folded.setdefault(key.casefold(), path)
+        if rival is not path:
+            raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")
+        files[key] = path
+    return files

@@ -1,0 +1,240 @@
+"""Images in and out: one decode function, one save function, and the colour space between.
+
+Inside the package an infrared image is ``(H, W)`` and a visible one ``(H, W, 3)``, float32 in
+[0, 1]. Nothing is ever stretched to its own minimum and maximum.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fusionlib.errors import ImageError
+
+Array = np.ndarray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+MAX_PIXELS = 64_000_000
+GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
+
+Range = tuple[float, float]
+
+
+def read_ir(
+    path: Path | str,
+    *,
+    ir_range: Range | None = None,
+    ir_rgb: Literal["grey", "luma"] = "grey",
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Array:
+    """Read an infrared image.
+
+    Args:
+        path: image file; 8-bit, 16-bit (divided by 65535) or float (must lie in [0, 1]).
+        ir_range: grey levels that become 0 and 1, for 16-bit and float files; values outside are
+            clipped.
+        ir_rgb: what to do with three channels: ``"grey"`` accepts them when they agree to 2
+            levels, ``"luma"`` converts pseudo-colour.
+        frame: which frame of an animation or multi-page file.
+        max_pixels: larger images are refused before they are decoded.
+
+    Returns:
+        (H, W), float32 in [0, 1].
+
+    Raises:
+        ImageError: not an image, damaged, or of a kind named in the message.
+    """
+    image = _decode(Path(path), frame, max_pixels, ir_range)
+    if image.ndim == 2:
+        return image
+    spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
+    if ir_rgb == "grey" and spread > GREY_TOLERANCE + 0.5:
+        raise ImageError(
+            f"{path}: an infrared image with three channels that differ by up to {spread:.0f} "
+            f"levels looks like pseudo-colour or a visible image; expected grey. "
+            f'Pass ir_rgb="luma" to use its luma.'
+        )
+    return luma8(image).astype(np.float32) / np.float32(255)
+
+
+def read_vi(path: Path | str, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Array:
+    """Read a visible image; grey files get three equal channels.
+
+    Args:
+        path: image file, colour or grey.
+        frame: which frame of an animation or multi-page file.
+        max_pixels: larger images are refused before they are decoded.
+
+    Returns:
+        RGB, (H, W, 3), float32 in [0, 1].
+
+    Raises:
+        ImageError: not an image, damaged, or of a kind named in the message.
+    """
+    image = _decode(Path(path), frame, max_pixels)
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+
+
+def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
+    """Read any image as what the metrics see: (H, W), uint8 luma, rounded half up."""
+    image = _decode(Path(path), frame, MAX_PIXELS)
+    return luma8(image) if image.ndim == 3 else np.rint(image * 255).astype(np.uint8)
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) from the header, without decoding the pixels.
+
+    Raises:
+        ImageError: not an image.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            if image.getexif().get(0x0112, 1) >= 5:  # EXIF orientation: turned by 90°
+                return image.width, image.height
+            return image.height, image.width
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def is_grey(vi: Array) -> bool:
+    """Whether an RGB image (H, W, 3) in [0, 1] has no colour, to 2 of 255 levels."""
+    return bool((vi.max(axis=2) - vi.min(axis=2)).max() * 255 <= GREY_TOLERANCE + 0.5)
+
+
+def luma8(rgb: Array) -> Array:
+    """BT.601 luma, rounded half up: (H, W, 3) in [0, 1] → (H, W) uint8."""
+    levels = np.rint(rgb.astype(np.float64) * 255)
+    # 1e-9: 0.299 r + 0.587 r + 0.114 r must not fall below r by a rounding error
+    return np.floor(levels @ LUMA + 0.5 + 1e-9).clip(0, 255).astype(np.uint8)
+
+
+def luma(rgb: Array) -> Array:
+    """BT.601 luma, not rounded: (H, W, 3) → (H, W), same range and float32."""
+    return (rgb @ LUMA.astype(np.float32)).astype(np.float32)
+
+
+def replace_luma(rgb: Array, y: Array) -> Array:
+    """Give an RGB image another luma and keep its Cb and Cr (BT.601, full range).
+
+    Adding the same amount to R, G and B changes Y by that amount and leaves Cb and Cr, which are
+    scaled differences B − Y and R − Y, as they are.
+
+    Args:
+        rgb: (H, W, 3) in [0, 1].
+        y: new luma, (H, W) in [0, 1].
+
+    Returns:
+        (H, W, 3), float32, clipped to [0, 1].
+    """
+    return np.clip(rgb + (y - luma(rgb))[:, :, None], 0, 1).astype(np.float32)
+
+
+def save_image(path: Path | str, image: Array) -> Path:
+    """Write an image: clip, round half to even, 8 bit; the file appears whole or not at all.
+
+    Args:
+        path: target; its suffix decides the format. Missing folders are made.
+        image: (H, W) or (H, W, 3), float in [0, 1] or uint8.
+
+    Raises:
+        ImageError: other shape, not finite, or a suffix that no format has.
+    """
+    path = Path(path)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ImageError(f"{path}: cannot save shape {image.shape}; expected (H, W) or (H, W, 3)")
+    if image.dtype != np.uint8:
+        if not np.isfinite(image).all():
+            raise ImageError(f"{path}: {np.sum(~np.isfinite(image))} values are not finite")
+        image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: unknown image suffix; one of {', '.join(SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        Image.fromarray(image).save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _decode(
+    path: Path, frame: int | None, max_pixels: int, value_range: Range | None = None
+) -> Array:
+    """The one decode function: file → (H, W) or (H, W, 3), float32 in [0, 1]."""
+    if not path.is_file():
+        raise ImageError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, not an image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own remarks on size; checked below
+            with Image.open(path) as image:
+                _check_header(path, image, frame, max_pixels)
+                image.seek(frame or 0)
+                image.load()
+                image = ImageOps.exif_transpose(image)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ImageError(
+            f"{path}: cannot be read as an image, damaged or not one ({error}); "
+            f"accepted: {', '.join(SUFFIXES)}"
+        ) from error
+    return _normalise(path, _to_array(path, image), value_range)
+
+
+def _check_header(path: Path, image: Image.Image, frame: int | None, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}")
+    frames = getattr(image, "n_frames", 1)
+    if frame is None and frames > 1:
+        raise ImageError(f"{path}: has {frames} frames; choose one with frame=0…{frames - 1}")
+    if frame is not None and not 0 <= frame < frames:
+        raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
+
+
+def _to_array(path: Path, image: Image.Image) -> Array:
+    """Pixels as stored: uint8, uint16, int32 or float32, (H, W) or (H, W, 3)."""
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if (opaque := image.getchannel("A").getextrema()[0]) < 255:
+            raise ImageError(
+                f"{path}: has transparent pixels (alpha down to {opaque}); what lies behind them "
+                f"is unknown. Save it without an alpha channel."
+            )
+        image = image.convert("RGB")
+    elif image.mode in ("P", "1"):
+        warnings.warn(f"images of mode {image.mode} are converted through RGB", stacklevel=4)
+        image = image.convert("RGB")
+    if image.mode not in ("L", "RGB", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        raise ImageError(
+            f"{path}: colour mode {image.mode} is not accepted; save it as grey or RGB"
+        )
+    return np.asarray(image)
+
+
+def _normalise(path: Path, stored: Array, value_range: Range | None) -> Array:
+    """Stored pixels to float32 in [0, 1]."""
+    if stored.dtype.kind == "f" and (bad := int(np.sum(~np.isfinite(stored)))):
+        raise ImageError(f"{path}: {bad} pixels are not finite")
+    if value_range is not None:
+        low, high = value_range
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise ImageError(f"ir_range=({low}, {high}): expected finite low < high")
+        return np.clip((stored.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+    if stored.dtype == np.uint8:
+        return stored.astype(np.float32) / np.float32(255)
+    low, high = float(stored.min()), float(stored.max())
+    white = 1.0 if stored.dtype.kind == "f" else 65535.0
+    if low < 0 or high > white:
+        raise ImageError(
+            f"{path}: values from {low:g} to {high:g} are outside 0…{white:g}; "
+            f"say which levels are black and white with ir_range=(low, high)"
+        )
+    return (stored.astype(np.float64) / white).astype(np.float32)

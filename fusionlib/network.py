@@ -1,0 +1,268 @@
+"""The whole fusion network, top to bottom in one file.
+
+    I_i ──► IRE ──► F_i ──► CII ──►┐
+                            ▲      CFF ──► F_f ──► FD ──► fused luma
+    I_v ──► VIE ──► F_v ──► CII ──►┘  ▲
+                            ▲         │
+    frozen image encoder ───┴─────────┘   c_ir, c_vi
+
+Source: CLIP-driven infrared and visible image fusion, Frontiers in Neurorobotics 2024,
+doi:10.3389/fnbot.2024.1521603; the Restormer block after Zamir et al., CVPR 2022.
+Images are in [-1, 1]. Shapes: B batch, C width, E length of the encoder's feature, H × W pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that decides the shape of the network.
+
+    Attributes:
+        embed: E, length of the image encoder's feature (ViT-B-32: 512, embedded encoder: 1280).
+        width: C, channels of the two encoders.
+        blocks: N, Restormer blocks in IRE, in VIE and in FD.
+        heads: attention heads of a Restormer block; divides ``width``.
+        expansion: hidden width of GDFN as a multiple of its input.
+        reduction: E / hidden width of Adapter, IRA and VIA.
+        use_cii: inject encoder features; False is the ablation "without CII".
+        use_cff: fuse guided by encoder features; False concatenates ("without CFF").
+    """
+
+    embed: int = 512
+    width: int = 32
+    blocks: int = 2
+    heads: int = 4
+    expansion: float = 2.66
+    reduction: int = 8
+    use_cii: bool = True
+    use_cff: bool = True
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, (B, C, H, W) to the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class TransposedAttention(nn.Module):
+    """MDTA: attention between channels, so that its cost grows with H·W and not its square."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
+        self.qkv_local = nn.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=False)
+        self.project = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        height = x.shape[-2]
+        q, k, v = self.qkv_local(self.qkv(x)).chunk(3, dim=1)
+        q = rearrange(q, "b (n c) h w -> b n c (h w)", n=self.heads)
+        k = rearrange(k, "b (n c) h w -> b n c (h w)", n=self.heads)
+        v = rearrange(v, "b (n c) h w -> b n c (h w)", n=self.heads)
+        # cosine similarity of channels: divide the small (C/n, C/n) matrix, not q and k themselves
+        norms = q.norm(dim=-1, keepdim=True) * k.norm(dim=-1).unsqueeze(-2)  # (B, n, C/n, C/n)
+        attention = q @ k.transpose(-2, -1) / norms.clamp_min(1e-12) * self.temperature
+        mixed = attention.softmax(dim=-1) @ v  # (B, n, C/n, H·W)
+        return self.project(rearrange(mixed, "b n c (h w) -> b (n c) h w", h=height))
+
+
+class GatedFeedForward(nn.Module):
+    """GDFN: two depth-wise convolved branches, one gating the other."""
+
+    def __init__(self, width: int, expansion: float):
+        super().__init__()
+        hidden = int(width * expansion)
+        self.expand = nn.Conv2d(width, 2 * hidden, 1, bias=False)
+        self.local = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.project = nn.Conv2d(hidden, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        gate, value = self.local(self.expand(x)).chunk(2, dim=1)
+        return self.project(F.gelu(gate) * value)
+
+
+class RestormerBlock(nn.Module):
+    """MDTA and GDFN, each normalised before and added to its input."""
+
+    def __init__(self, width: int, heads: int, expansion: float):
+        super().__init__()
+        self.norm_attention = ChannelNorm(width)
+        self.attention = TransposedAttention(width, heads)
+        self.norm_feed_forward = ChannelNorm(width)
+        self.feed_forward = GatedFeedForward(width, expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        x = x + self.attention(self.norm_attention(x))
+        return x + self.feed_forward(self.norm_feed_forward(x))
+
+
+def restormer(width: int, config: NetworkConfig) -> nn.Sequential:
+    """N Restormer blocks of the given width."""
+    blocks = (RestormerBlock(width, config.heads, config.expansion) for _ in range(config.blocks))
+    return nn.Sequential(*blocks)
+
+
+def feature_extraction(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Feature extraction layer: 3×3 convolution, BatchNorm, LeakyReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),  # BatchNorm has the bias
+        nn.BatchNorm2d(channels_out),
+        nn.LeakyReLU(0.2),
+    )
+
+
+def image_encoder(channels_in: int, config: NetworkConfig) -> nn.Sequential:
+    """IRE or VIE: two feature extraction layers, N Restormer blocks; (B, c, H, W) → (B, C, H, W).
+
+    Args:
+        channels_in: 1 for infrared, 3 for visible.
+        config: width and number of blocks.
+    """
+    return nn.Sequential(
+        feature_extraction(channels_in, config.width),
+        feature_extraction(config.width, config.width),
+        restormer(config.width, config),
+    )
+
+
+def two_linear(config: NetworkConfig) -> nn.Sequential:
+    """Adapter, IRA or VIA: two linear layers, (B, E) → (B, C)."""
+    hidden = max(config.embed // config.reduction, config.width)
+    return nn.Sequential(
+        nn.Linear(config.embed, hidden), nn.ReLU(), nn.Linear(hidden, config.width)
+    )
+
+
+def two_convolutions(channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
+    """SEP or SAWP: two 3×3 convolutions and one ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, hidden, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels_out, 3, padding=1),
+    )
+
+
+def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sobel derivatives of each channel, replicate border, not scaled.
+
+    Args:
+        x: (B, C, H, W).
+
+    Returns:
+        Horizontal (right minus left) and vertical (bottom minus top), each (B, C, H, W); a ramp
+        of slope s gives 8 s.
+    """
+    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)  # not F.pad: torch.compile cannot
+    x = torch.cat([x[..., :1], x, x[..., -1:]], dim=3)  # differentiate it in channels_last
+    rows = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]  # smoothed down, (B, C, H, W + 2)
+    columns = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]  # smoothed across, (B, C, H + 2, W)
+    return rows[..., 2:] - rows[..., :-2], columns[:, :, 2:] - columns[:, :, :-2]
+
+
+class InformationInjection(nn.Module):
+    """CII: adds what the image encoder knows about the scene to one feature map.
+
+    Equation:
+        (1) c = W_i ⊙ F_i^c + W_v ⊙ F_v^c,  W_v = 1 − W_i
+        (2) F̂ = F + W_s ⊙ A(c),  W_s = sigmoid(SEP(F))
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.w_ir = nn.Parameter(torch.full((config.embed,), 0.5))  # W_i, learnable
+        self.adapter = two_linear(config)  # A
+        self.sep = two_convolutions(config.width, config.width, config.width)  # SEP
+
+    def forward(self, f: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
+        """(B, C, H, W), (B, E), (B, E) → (B, C, H, W)."""
+        mixed = self.w_ir * c_ir + (1 - self.w_ir) * c_vi  # eq. 1, (B, E)
+        semantic = self.adapter(mixed)[:, :, None, None]  # A(c), (B, C, 1, 1)
+        expansion = torch.sigmoid(self.sep(f))  # W_s, (B, C, H, W)
+        return f + expansion * semantic  # eq. 2
+
+
+class FeatureFusion(nn.Module):
+    """CFF: chooses channels by the encoder's features, and places by the gradients there.
+
+    Equation:
+        (3) F_f = [W_i^c ⊙ F̂_i, W_v^c ⊙ F̂_v],  W_i^c = sigmoid(IRA(F_i^c)), W_v^c likewise (VIA)
+        (4) W_s = sigmoid(S(|∇F_f|)),  S: SAWP
+        (5) F̂_f = F_f + W_s ⊙ F_f
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.ira = two_linear(config)
+        self.via = two_linear(config)
+        self.sawp = two_convolutions(2 * config.width, config.width, 1)
+
+    def forward(self, f_ir: Tensor, f_vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
+        """2 × (B, C, H, W), 2 × (B, E) → (B, 2C, H, W)."""
+        w_ir = torch.sigmoid(self.ira(c_ir))[:, :, None, None]  # W_i^c, (B, C, 1, 1)
+        w_vi = torch.sigmoid(self.via(c_vi))[:, :, None, None]  # W_v^c, (B, C, 1, 1)
+        f_fused = torch.cat([w_ir * f_ir, w_vi * f_vi], dim=1)  # eq. 3, (B, 2C, H, W)
+        g_x, g_y = sobel(f_fused)
+        w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
+        return f_fused + w_spatial * f_fused  # eq. 5
+
+
+class FusionNet(nn.Module):
+    """Infrared and visible image and their encoder features in, fused luma out.
+
+    Args:
+        config: see `NetworkConfig`.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.ire = image_encoder(1, config)
+        self.vie = image_encoder(3, config)
+        if config.use_cii:
+            self.cii_ir = InformationInjection(config)
+            self.cii_vi = InformationInjection(config)
+        if config.use_cff:
+            self.cff = FeatureFusion(config)
+        self.decoder = nn.Sequential(  # FD
+            restormer(2 * config.width, config),
+            feature_extraction(2 * config.width, config.width),
+            nn.Conv2d(config.width, 1, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
+        """Fuse.
+
+        Args:
+            ir: infrared, (B, 1, H, W), in [-1, 1].
+            vi: visible RGB, (B, 3, H, W), in [-1, 1].
+            c_ir: the encoder's features of ``ir``, (B, E), any scale.
+            c_vi: the same of ``vi``.
+
+        Returns:
+            Fused luma, (B, 1, H, W), in [-1, 1].
+        """
+        # Encoders differ in the scale of their features; the linear layers want entries near 1.
+        scale = self.config.embed**0.5
+        c_ir, c_vi = F.normalize(c_ir) * scale, F.normalize(c_vi) * scale
+        f_ir, f_vi = self.ire(ir), self.vie(vi)  # F_i, F_v, (B, C, H, W)
+        if self.config.use_cii:
+            f_ir, f_vi = self.cii_ir(f_ir, c_ir, c_vi), self.cii_vi(f_vi, c_ir, c_vi)
+        if self.config.use_cff:
+            f_fused = self.cff(f_ir, f_vi, c_ir, c_vi)  # (B, 2C, H, W)
+        else:
+            f_fused = torch.cat([f_ir, f_vi], dim=1)  # (B, 2C, H, W)
+        return self.decoder(f_fused)

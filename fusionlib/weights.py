@@ -1,0 +1,166 @@
+"""Weights on disk: safetensors with config, encoder and training record; checked when loaded.
+
+``name.safetensors`` holds tensors and metadata, ``name.json`` beside it the same metadata for
+people and the sha256 of the former, because safetensors loads a flipped byte silently.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fusionlib.clip import ImageEncoder
+from fusionlib.errors import WeightsError
+from fusionlib.network import FusionNet, NetworkConfig
+
+SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights" / "full.safetensors"
+LISTED = 10  # keys an error message spells out
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A loaded network and where it comes from.
+
+    Attributes:
+        net: in evaluation mode, on the CPU.
+        path: file it was read from.
+        sha256: of that file.
+        encoder: name of the image encoder it was trained with.
+        encoder_title: what captions call that encoder.
+        record: how it was trained (data, steps, seed, losses, versions).
+    """
+
+    net: FusionNet
+    path: Path
+    sha256: str
+    encoder: str
+    encoder_title: str
+    record: dict[str, Any]
+
+
+def save_weights(
+    path: Path | str, net: FusionNet, encoder: ImageEncoder, record: dict[str, Any]
+) -> Path:
+    """Write a network with everything needed to use it again.
+
+    Args:
+        path: ``….safetensors``.
+        net: what to save.
+        encoder: the image encoder it was trained with.
+        record: JSON-serialisable account of the training.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: weights are saved as .safetensors")
+    metadata = {
+        "config": json.dumps(dataclasses.asdict(net.config)),
+        "encoder": encoder.name,
+        "encoder_title": encoder.title,
+        "encoder_fingerprint": encoder.fingerprint,
+        "record": json.dumps(record),
+    }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    data = save(tensors, metadata)
+    described = {
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "encoder": encoder.name,
+        "encoder_title": encoder.title,
+        "config": dataclasses.asdict(net.config),
+        "record": record,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    write_atomically(path.with_suffix(".json"), (json.dumps(described, indent=1) + "\n").encode())
+    return path
+
+
+def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = None) -> Weights:
+    """Read weights and check that they are whole and fit this network and encoder.
+
+    Args:
+        path: ``….safetensors`` with its ``.json`` beside it; None for the shipped ones.
+        encoder: the image encoder they will be used with; None skips that check (for looking at
+            the record, or for finding out which encoder to load).
+
+    Raises:
+        WeightsError: missing, damaged, made for another network, or trained with another encoder.
+    """
+    path = Path(path or SHIPPED).expanduser()
+    digest = _verified_digest(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        config = NetworkConfig(**json.loads(metadata["config"]))
+        name, title = metadata["encoder"], metadata["encoder_title"]
+        record = json.loads(metadata["record"])
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a weights file of this project ({error!r})") from error
+    if encoder is not None and encoder.fingerprint != metadata.get("encoder_fingerprint"):
+        raise WeightsError(
+            f"{path} was trained with encoder {name!r} ({title}) and cannot be used with "
+            f"{encoder.name!r} ({encoder.title}, other weights or settings): pass "
+            f"--encoder {name}, or --weights trained with {encoder.name!r} "
+            f"(python -m fusionlib train --encoder {encoder.name})"
+        )
+    net = FusionNet(config)
+    _load_state(net, {key.removeprefix("module."): value for key, value in tensors.items()}, path)
+    return Weights(net.eval(), path, digest, name, title, record)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write bytes so that the file appears whole or not at all, and survives a power cut."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _verified_digest(path: Path) -> str:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; train some with `fusionlib train`")
+    described = path.with_suffix(".json")
+    try:
+        expected = json.loads(described.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{described}, which holds the checksum of {path.name}, is missing or damaged; copy "
+            f"both files together"
+        ) from error
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    if actual != expected:
+        raise WeightsError(f"{path} is damaged: sha256 {actual}, expected {expected}")
+    return actual
+
+
+def _load_state(net: FusionNet, tensors: dict[str, Any], path: Path) -> None:
+    own = net.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - own.keys()),
+        "of other shape": sorted(
+            key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape
+        ),
+    }
+    if any(problems.values()):
+        told = "; ".join(
+            f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}"
+            for kind, keys in problems.items()
+            if keys
+        )
+        raise WeightsError(f"{path} does not fit {net.config}: {told}")
+    net.load_state_dict(tensors)
