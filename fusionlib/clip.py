@@ -20,6 +20,7 @@ from fusionlib.errors import EncoderError
 
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LISTED = 8  # lines of another library's error that are passed on
 CONNECT_SECONDS = 5  # how long to look for the model hub before saying that it is out of reach
 
 
@@ -147,7 +148,8 @@ def _open_clip(name: str, model: str, pretrained: str | None) -> ImageEncoder:
                 model, pretrained=pretrained, require_pretrained=True, **options
             )
     except Exception as error:
-        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {error}") from error
+        told = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
+        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {told}") from error
     size = clip.visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     config = getattr(clip.visual, "preprocess_cfg", {})
@@ -191,15 +193,19 @@ def _check_local(name: str, model: str, path: Path) -> str:
             f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
             f"({tags})"
         )
-    quick_gelu = open_clip.get_model_config(model).get("quick_gelu", False)
     # Only OpenAI published CLIP as TorchScript, and trained all of it with QuickGELU.
-    if zipfile.is_zipfile(path) and not quick_gelu:
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any("/code/" in member for member in archive.namelist()):
-                raise EncoderError(
-                    f"encoder {name!r}: {path} is an OpenAI file, trained with QuickGELU; "
-                    f"use '{model}-quickgelu/{path}'"
-                )
+            is_torchscript = any("/code/" in member for member in archive.namelist())
+        if is_torchscript:
+            hub = (open_clip.get_pretrained_cfg(model, "openai") or {}).get("hf_hub", "timm/")
+            raise EncoderError(
+                f"encoder {name!r}: {path} is a TorchScript archive as published by OpenAI, which "
+                f"holds code and is not opened; take open_clip_model.safetensors from "
+                f"https://huggingface.co/{hub.rstrip('/')} and pass "
+                f"'{model.removesuffix('-quickgelu')}-quickgelu/path/to/it' (these weights were "
+                f"trained with QuickGELU)"
+            )
     return str(path)
 
 
@@ -253,6 +259,8 @@ def _fingerprint(network: nn.Module, *settings: object) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for key, module in network.named_modules():
         digest.update(f"{key}:{type(module).__name__};".encode())  # tells GELU from QuickGELU
+        if hasattr(module, "num_heads"):  # of attention; no weight has a shape that depends on it
+            digest.update(f"{module.num_heads};".encode())
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -103,7 +103,8 @@ def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair
         dataset: written into the pairs.
 
     Raises:
-        PairError: images without a partner, or two images with one stem.
+        PairError: images without a partner, two images with one stem, or a name with a line break,
+            another control character or a backslash.
         DatasetError: a folder is missing.
     """
     ir, vi = Path(ir), Path(vi)
@@ -120,9 +121,7 @@ def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair
             f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
             f"(extensions may differ)"
         )
-    return [
-        Pair(dataset, ir_files[key].stem, ir_files[key], vi_files[key]) for key in sorted(ir_files)
-    ]
+    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(ir_files)]
 
 
 def find_pairs(root: Path | str, dataset: str) -> list[Pair]:
@@ -263,7 +262,7 @@ def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
     """The committed list of a dataset, name → part; empty if there is none.
 
     Raises:
-        DatasetError: one name twice, or an unknown part.
+        DatasetError: one name twice, a name that is a path, or an unknown part.
     """
     path = Path(splits) / f"{_known(dataset).name}.csv"
     if not path.is_file():
@@ -271,7 +270,9 @@ def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
     parts: dict[str, str] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            name, part = row["name"], row["split"]
+            name, part = row.get("name"), row.get("split")
+            if name is None or not _is_plain(name):
+                raise DatasetError(f"{path}: {name!r} is not the name of a pair")
             if name in parts or part not in ("train", "val", "test", ""):
                 raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
             parts[name] = part
@@ -359,6 +360,14 @@ def _draw(dataset: str, name: str) -> str:
     return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
 
 
+def _is_plain(name: str) -> bool:
+    """Whether a name can stand in a list and names a file of this folder, no other."""
+    barred = ("Cc", "Cs", "Zl", "Zp")  # control, not Unicode, line and paragraph separators
+    return name not in ("", ".", "..") and not any(
+        letter in "/\\" or unicodedata.category(letter) in barred for letter in name
+    )
+
+
 def _images_by_stem(folder: Path) -> dict[str, Path]:
     """Normalised stem → file."""
     if not folder.is_dir():
@@ -369,6 +378,8 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         key = unicodedata.normalize("NFC", path.stem)
+        if not _is_plain(key):
+            raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
         rival = folded.setdefault(key.casefold(), path)
         if rival is not path:
             raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")

@@ -4,7 +4,9 @@ Inside the package an infrared image is ``(H, W)`` and a visible one ``(H, W, 3)
 [0, 1]. Nothing is ever stretched to its own minimum and maximum.
 """
 
+import functools
 import os
+import secrets
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,7 @@ from fusionlib.errors import ImageError
 Array = np.ndarray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs Ghostscript
 MAX_PIXELS = 64_000_000
 GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
@@ -89,15 +92,20 @@ def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
 def image_size(path: Path | str) -> tuple[int, int]:
     """(height, width) from the header, without decoding the pixels.
 
+    EXIF that turns the image counts where it stands before the pixels, as it almost always does.
+
     Raises:
         ImageError: not an image.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if image.getexif().get(0x0112, 1) >= 5:  # EXIF orientation: turned by 90°
-                return image.width, image.height
-            return image.height, image.width
+            with Image.open(path, formats=FORMATS) as image:
+                exif = Image.Image.getexif(image)  # that of PNG files would decode the pixels
+                # orientation: turned by 90°, which the size of TIFF files heeds by itself
+                if image.format != "TIFF" and exif.get(0x0112) in (5, 6, 7, 8):
+                    return image.width, image.height
+                return image.height, image.width
     except Exception as error:
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
 
@@ -135,6 +143,21 @@ def replace_luma(rgb: Array, y: Array) -> Array:
     return np.clip(rgb + (y - luma(rgb))[:, :, None], 0, 1).astype(np.float32)
 
 
+def check_target(path: Path | str) -> Path:
+    """The path, if its suffix names a format that `save_image` writes.
+
+    Raises:
+        ImageError: it does not.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(
+            f"{path}: cannot write {path.suffix or 'a file without suffix'!r}; "
+            f"one of {', '.join(SUFFIXES)}"
+        )
+    return path
+
+
 def save_image(path: Path | str, image: Array) -> Path:
     """Write an image: clip, round half to even, 8 bit; the file appears whole or not at all.
 
@@ -143,19 +166,21 @@ def save_image(path: Path | str, image: Array) -> Path:
         image: (H, W) or (H, W, 3), float in [0, 1] or uint8.
 
     Raises:
-        ImageError: other shape, not finite, or a suffix that no format has.
+        ImageError: other shape, empty, other integers, not finite, or a suffix that no format
+            has.
     """
-    path = Path(path)
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+    path = check_target(path)
+    if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ImageError(f"{path}: cannot save shape {image.shape}; expected (H, W) or (H, W, 3)")
     if image.dtype != np.uint8:
+        if image.dtype.kind not in "fb":
+            raise ImageError(f"{path}: cannot save {image.dtype}; expected uint8, or float in 0…1")
         if not np.isfinite(image).all():
             raise ImageError(f"{path}: {np.sum(~np.isfinite(image))} values are not finite")
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: unknown image suffix; one of {', '.join(SUFFIXES)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # hidden, so that no listing takes what a kill leaves for an image; as short as any name
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         Image.fromarray(image).save(temporary)
         os.replace(temporary, path)
@@ -168,30 +193,45 @@ def _decode(
     path: Path, frame: int | None, max_pixels: int, value_range: Range | None = None
 ) -> Array:
     """The one decode function: file → (H, W) or (H, W, 3), float32 in [0, 1]."""
-    if not path.is_file():
-        raise ImageError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, not an image")
     try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            raise ImageError(f"{path}: {what}, not an image")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own remarks on size; checked below
-            with Image.open(path) as image:
-                _check_header(path, image, frame, max_pixels)
-                image.seek(frame or 0)
-                image.load()
-                image = ImageOps.exif_transpose(image)
-    except ImageError:
+            # by name Pillow would map the file, and so garble TIFF files with an orientation
+            with path.open("rb") as file:
+                with Image.open(file, formats=FORMATS) as image:
+                    _check_size(path, image, max_pixels)
+                    _check_frame(path, image, frame)
+                    if image.format == "PNG":
+                        image.verify()  # the pixels' checksums, which decoding skips
+                file.seek(0)
+                with Image.open(file, formats=FORMATS) as image:
+                    image.seek(frame or 0)
+                    _check_size(path, image, max_pixels)  # pages differ in size
+                    image.load()
+                    image = ImageOps.exif_transpose(image)
+        stored = _to_array(path, image)
+    except (ImageError, UserWarning):  # the latter where the user made warnings errors
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, whatever max_pixels is
+        raise ImageError(f"{path}: {error} Scale it down.") from error
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ImageError(
             f"{path}: cannot be read as an image, damaged or not one ({error}); "
             f"accepted: {', '.join(SUFFIXES)}"
         ) from error
-    return _normalise(path, _to_array(path, image), value_range)
+    return _normalise(path, stored, value_range)
 
 
-def _check_header(path: Path, image: Image.Image, frame: int | None, max_pixels: int) -> None:
+def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}")
+
+
+def _check_frame(path: Path, image: Image.Image, frame: int | None) -> None:
     frames = getattr(image, "n_frames", 1)
     if frame is None and frames > 1:
         raise ImageError(f"{path}: has {frames} frames; choose one with frame=0…{frames - 1}")
@@ -199,18 +239,32 @@ def _check_header(path: Path, image: Image.Image, frame: int | None, max_pixels:
         raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
 
 
+@functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
+def _note_conversion(mode: str) -> None:
+    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=5)
+
+
 def _to_array(path: Path, image: Image.Image) -> Array:
     """Pixels as stored: uint8, uint16, int32 or float32, (H, W) or (H, W, 3)."""
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in ("P", "1"):
+        _note_conversion(image.mode)
+    key = image.info.get("transparency")  # one grey level or colour, or alpha of a palette
+    if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
+        opaque = 0 if (np.asarray(image) == key).any() else 255
+    elif key is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        if isinstance(key, tuple) and max(key) > 255:  # of 16-bit colour Pillow keeps 8 bits
+            image.info["transparency"] = tuple(level >> 8 for level in key)
         image = image.convert("RGBA")
-        if (opaque := image.getchannel("A").getextrema()[0]) < 255:
-            raise ImageError(
-                f"{path}: has transparent pixels (alpha down to {opaque}); what lies behind them "
-                f"is unknown. Save it without an alpha channel."
-            )
+        opaque = image.getchannel("A").getextrema()[0]
         image = image.convert("RGB")
-    elif image.mode in ("P", "1"):
-        warnings.warn(f"images of mode {image.mode} are converted through RGB", stacklevel=4)
+    else:
+        opaque = 255
+    if opaque < 255:
+        raise ImageError(
+            f"{path}: has transparent pixels (alpha down to {opaque}); what lies behind them "
+            f"is unknown. Save it without an alpha channel."
+        )
+    if image.mode in ("P", "1"):
         image = image.convert("RGB")
     if image.mode not in ("L", "RGB", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         raise ImageError(

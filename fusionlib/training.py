@@ -26,6 +26,7 @@ from fusionlib.losses import LAMBDA, GradientTarget, Losses, fusion_loss
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import save_weights, write_atomically
 
+VALIDATION_CROPS = 4  # of each validation pair
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss")
 BT601 = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
@@ -66,12 +67,14 @@ class TrainConfig:
 
     def total_steps(self, pairs: int) -> int:
         """Steps of a training on so many pairs."""
-        return self.steps or self.epochs * math.ceil(pairs / self.batch)
+        if self.steps is not None:
+            return self.steps
+        return self.epochs * math.ceil(pairs / self.batch)
 
 
 PRESETS = {
     "quick": TrainConfig(steps=24, batch=2, crop=96, validate_every=8),
-    "cpu": TrainConfig(steps=1700, batch=4, crop=128, validate_every=100),
+    "cpu": TrainConfig(steps=1500, batch=4, crop=128, validate_every=100),
     "paper": TrainConfig(validate_every=500),
 }
 
@@ -165,8 +168,9 @@ class Trainer:
         encoder: frozen image encoder.
         train: training pairs.
         val: validation pairs, never test pairs; may be empty.
-        folder: where everything is written. A checkpoint found there is continued.
+        folder: where everything is written.
         device: where to compute.
+        resume: continue a checkpoint that is found; False starts anew and replaces it.
         compiled: run training steps through ``torch.compile`` (needs a C++ compiler on the CPU).
 
     Raises:
@@ -181,6 +185,7 @@ class Trainer:
         val: Sequence[Pair],
         folder: Path | str,
         device: str | torch.device = "cpu",
+        resume: bool = True,
         compiled: bool = False,
     ):
         network = dataclasses.replace(config.network, embed=encoder.embed)
@@ -199,7 +204,9 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.step, self.best, self.log = 0, math.inf, []
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "checkpoint.pt").is_file():
+        for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
+            leftover.unlink()
+        if resume and (self.folder / "checkpoint.pt").is_file():
             self._resume()
 
     def run(self, until: int | None = None, progress: bool = True) -> list[dict[str, float]]:
@@ -208,7 +215,7 @@ class Trainer:
         Raises:
             TrainingError: a loss or gradient that is not finite; nothing is written after it.
         """
-        stop = min(until or self.total, self.total)
+        stop = self.total if until is None else min(until, self.total)
         bar = tqdm(
             total=self.total, initial=self.step, desc="training", unit="step", disable=not progress
         )
@@ -261,15 +268,16 @@ class Trainer:
             return math.nan
         self.net.eval()
         rng = np.random.default_rng([self.config.seed, 3])
-        total, count = 0.0, len(self.val_images)
-        for start in range(0, count, self.config.batch):
-            indices = range(start, min(start + self.config.batch, count))
-            ir, vi = self.val_images.crops(indices, self.config.crop, rng)
+        indices = list(range(len(self.val_images))) * VALIDATION_CROPS
+        total = 0.0
+        for start in range(0, len(indices), self.config.batch):
+            chosen = indices[start : start + self.config.batch]
+            ir, vi = self.val_images.crops(chosen, self.config.crop, rng)
             losses = forward_loss(
                 self.net, self.encoder, ir.to(self.device), vi.to(self.device), self.config
             )
-            total += float(losses.loss) * len(indices)
-        return total / count
+            total += float(losses.loss) * len(chosen)
+        return total / len(indices)
 
     def record(self) -> dict[str, Any]:
         """What a reader of the weights needs to know about their training."""
@@ -317,14 +325,15 @@ class Trainer:
             },
             buffer,
         )
-        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
         write_log(self.folder / "log.csv", self.log)
+        # last: whoever resumes from it finds all the rest written
+        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            found, expected = state["identity"], self._identity()
+            found, expected = dict(state["identity"]), self._identity()
         except Exception as error:  # torch.load raises almost anything on a damaged file
             raise TrainingError(f"{path}: not a checkpoint of this project ({error})") from error
         different = [

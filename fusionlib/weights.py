@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from fusionlib.clip import ImageEncoder
-from fusionlib.errors import WeightsError
+from fusionlib.errors import FusionError, WeightsError
 from fusionlib.network import FusionNet, NetworkConfig
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights" / "full.safetensors"
@@ -66,7 +67,7 @@ def save_weights(
         "record": json.dumps(record),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    data = save(tensors, metadata)
+    data = _in_fixed_order(save(tensors, metadata))
     described = {
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -118,7 +119,11 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes so that the file appears whole or not at all, and survives a power cut."""
+    """Write bytes so that the file appears whole or not at all, and survives a power cut.
+
+    Raises:
+        FusionError: disk full, read-only folder and the like; a file of that name stays as it was.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -126,8 +131,24 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        raise FusionError(
+            f"{path} cannot be written ({error.strerror or error}): it needs {len(data)} bytes, "
+            f"{free} are free there"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _in_fixed_order(data: bytes) -> bytes:
+    """Metadata sorted (safetensors shuffles it), so that equal weights have equal sha256."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _verified_digest(path: Path) -> str:

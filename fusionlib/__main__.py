@@ -1,0 +1,265 @@
+"""Command line: ``python -m fusionlib fuse | train | data | paper``."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from fusionlib.errors import FusionError, PairError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except FusionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fusionlib",
+        description="CLIP-driven infrared and visible image fusion.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    fuse = commands.add_parser("fuse", help="fuse two files or two folders")
+    fuse.set_defaults(command=_fuse)
+    fuse.add_argument("ir", type=Path, help="infrared image, or a folder of them")
+    fuse.add_argument("vi", type=Path, help="visible image, or a folder with the same names")
+    fuse.add_argument("-o", "--out", type=Path, required=True, help="image, or folder for folders")
+    fuse.add_argument("--grey", action="store_true", help="write the fused luma without colour")
+    fuse.add_argument(
+        "--resize", choices=["ir-to-vi"], help="scale an infrared image of another size"
+    )
+    fuse.add_argument(
+        "--ir-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="grey levels of a 16-bit or float infrared image that become black and white",
+    )
+    _add_model(fuse, "the one the weights were trained with")
+    fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
+
+    train = commands.add_parser("train", help="train on the datasets that are present")
+    train.set_defaults(command=_train)
+    train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
+    train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
+    train.add_argument("--steps", type=int, help="instead of the preset's")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
+    train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
+    train.add_argument("--compile", action="store_true", help="use torch.compile")
+    train.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+    _add_model(train, "embedded")
+
+    data = commands.add_parser("data", help="look at, fetch or put in place the datasets")
+    actions = data.add_subparsers(required=True, metavar="action")
+    status = actions.add_parser("status", help="what is present, what is missing")
+    status.set_defaults(command=_data_status)
+    prepare = actions.add_parser("prepare", help="bring an official archive or folder into place")
+    prepare.set_defaults(command=_data_prepare)
+    prepare.add_argument("dataset")
+    prepare.add_argument("source", type=Path, help="archive, or unpacked folder")
+    prepare.add_argument("--skip-orphans", action="store_true", help="skip images without partner")
+    download = actions.add_parser(
+        "download", help="fetch what can be fetched, say where the rest is"
+    )
+    download.set_defaults(command=_data_download)
+    download.add_argument("dataset", nargs="*", help="default: all five")
+    download.add_argument("--offline", action="store_true", help="use archives already fetched")
+    for action in (status, prepare, download):
+        action.add_argument("--root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+
+    paper = commands.add_parser("paper", help="run the notebooks in order")
+    paper.set_defaults(command=_paper)
+    paper.add_argument("--preset", default="quick", choices=["quick", "cpu", "paper"])
+    paper.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+    paper.add_argument("--weights", type=Path, help="weights file to evaluate")
+    paper.add_argument("--seed", type=int, default=0)
+    paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
+    paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
+    _add_model(paper, "embedded")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--encoder",
+        help=f"'ViT-B-32/openai' or another open_clip model/pretrained, 'model/path/to/file', "
+        f"'local-dir:path', or 'embedded' (EfficientNet-Lite0, ImageNet; default: {default})",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
+
+
+def _device(name: str):
+    """The device, or an error that says why not."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise FusionError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return torch.device(name)
+
+
+def _fuse(options: argparse.Namespace) -> None:
+    from fusionlib import images, inference
+    from fusionlib.datasets import Pair, pair_folders
+
+    if options.ir.is_dir() != options.vi.is_dir():
+        raise PairError(f"{options.ir} and {options.vi}: expected two files or two folders")
+    folders = options.ir.is_dir()
+    pairs = (
+        pair_folders(options.ir, options.vi)
+        if folders
+        else [Pair("", options.out.stem, options.ir, options.vi)]
+    )
+    if not pairs:
+        raise PairError(f"{options.ir} has no images")
+    if not folders:
+        images.check_target(options.out)
+    inference.reuse_memory()
+    fuser = inference.load_fuser(options.weights, options.encoder, _device(options.device))
+    reading = {
+        "grey": options.grey,
+        "resize": options.resize,
+        "ir_range": tuple(options.ir_range) if options.ir_range else None,
+    }
+    if folders:
+        written = len(list(inference.fuse_files(fuser, pairs, options.out, **reading)))
+        what = f"{written} images in {options.out}"
+    else:
+        images.save_image(options.out, inference.fuse_pair(fuser, pairs[0], **reading))
+        what = str(options.out)
+    print(f"{what}: weights {fuser.weights.path.name}, encoder {fuser.encoder.title}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from fusionlib import inference
+    from fusionlib.clip import EMBEDDED, load_encoder
+    from fusionlib.run import open_run
+    from fusionlib.training import Trainer
+
+    out = options.out or Path("runs") / "train" / options.preset
+    run = open_run(
+        options.preset,
+        options.data_root,
+        options.encoder or EMBEDDED,
+        out_dir=out,
+        seed=options.seed,
+    )
+    if run.is_synthetic:
+        print("no dataset found: training on the synthetic scenes")
+    network = dataclasses.replace(
+        run.config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
+    )
+    config = dataclasses.replace(
+        run.config, network=network, seed=run.seed, steps=options.steps or run.config.steps
+    )
+    inference.reuse_memory()
+    device = _device(options.device)
+    encoder = load_encoder(run.encoder, device)
+    trainer = Trainer(
+        config, encoder, run.pairs("train"), run.pairs("val"), out, device, compiled=options.compile
+    )
+    if trainer.step:
+        print(f"going on after step {trainer.step} of {trainer.total}")
+    trainer.run()
+    print(
+        f"{out / 'best.safetensors'}: validation loss {trainer.best:.4f}, encoder {encoder.title}"
+    )
+
+
+def _data_status(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from fusionlib.datasets import default_root, status
+    from fusionlib.sources import SOURCES
+
+    root = options.root or default_root()
+    table = pd.DataFrame(status(root))
+    print(f"{root}\n{table.to_string(index=False)}")
+    for name in table.loc[table["pairs"] == 0, "dataset"]:
+        print(f"missing: {name}, from {SOURCES[name].page}")
+    if not table["pairs"].any():
+        print("without any of them the notebooks use synthetic scenes")
+
+
+def _data_prepare(options: argparse.Namespace) -> None:
+    from fusionlib.datasets import default_root
+    from fusionlib.prepare import prepare
+
+    root = options.root or default_root()
+    orphans = "skip" if options.skip_orphans else "error"
+    count = prepare(options.dataset, options.source, root, on_orphan=orphans)
+    print(f"{root / options.dataset}: {count} pairs")
+
+
+def _data_download(options: argparse.Namespace) -> None:
+    from fusionlib.datasets import REAL, REPOSITORY, default_root
+    from fusionlib.download import download
+
+    root = options.root or default_root()
+    failed = []
+    for name in options.dataset or REAL:
+        try:
+            cache = REPOSITORY / "data" / "downloads"
+            count = download(name, root, cache=cache, offline=options.offline)
+            print(f"{root / name}: {count} pairs")
+        except FusionError as error:
+            print(f"{name}: {error}\n", file=sys.stderr)
+            failed.append(name)
+    if failed:
+        raise FusionError(f"not in place: {', '.join(failed)} (reasons above)")
+
+
+def _paper(options: argparse.Namespace) -> None:
+    from fusionlib import run as runs
+    from fusionlib.clip import EMBEDDED
+    from fusionlib.pipeline import run_paper
+    from fusionlib.weights import load_weights
+
+    _device(options.device)
+    encoder = options.encoder or EMBEDDED
+    run_paper(
+        options.preset,
+        data_root=options.data_root,
+        encoder=encoder,
+        weights=options.weights,
+        device=options.device,
+        seed=options.seed,
+        only=options.only,
+        force=options.force,
+        timeout=3600 if options.preset == "quick" else 24 * 3600,
+    )
+    run = runs.open_run(
+        options.preset,
+        options.data_root,
+        encoder,
+        options.weights,
+        Path("runs") / options.preset,
+        options.device,
+        options.seed,
+    )
+    published = runs.publish(run)
+    weights = load_weights(run.weights)
+    print(
+        f"\ndata     {run.data_title} (from {run.root})"
+        f"\nencoder  {weights.encoder_title}"
+        f"\nweights  {run.weights}, {weights.record['steps']} steps, sha256 {weights.sha256[:12]}"
+        f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
+        f"below {run.out_dir}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

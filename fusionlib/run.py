@@ -1,0 +1,181 @@
+"""One run of the paper: what its seven parameters mean, and where its files go.
+
+Every notebook starts with ``run = open_run(...)`` and finds data, weights and folders there.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusionlib import samples
+from fusionlib.clip import EMBEDDED
+from fusionlib.datasets import (
+    DATASETS,
+    REAL,
+    REPOSITORY,
+    SYNTHETIC,
+    Pair,
+    Split,
+    default_root,
+    find_pairs,
+    split_pairs,
+)
+from fusionlib.errors import DatasetError, FusionError
+from fusionlib.training import PRESETS, TrainConfig
+from fusionlib.weights import SHIPPED, write_atomically
+
+QUICK_PAIRS = 4  # of each dataset and part, in the quick preset
+
+
+@dataclass(frozen=True)
+class Run:
+    """Checked parameters, and the data they lead to.
+
+    Attributes:
+        preset: ``quick``, ``cpu`` or ``paper``.
+        root: folder the images were read from.
+        parts: dataset → training, validation and test pairs; only datasets that are present.
+        encoder: name of the image encoder.
+        weights: weights file to evaluate.
+        out_dir: everything generated goes below it.
+        device: where to compute.
+        seed: of everything random.
+    """
+
+    preset: str
+    root: Path
+    parts: dict[str, dict[Split, list[Pair]]]
+    encoder: str
+    weights: Path
+    out_dir: Path
+    device: str
+    seed: int
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the images are drawn ones, because no dataset was found."""
+        return SYNTHETIC in self.parts
+
+    @property
+    def data_title(self) -> str:
+        """What captions call the images."""
+        if self.is_synthetic:
+            return "synthetic scenes"
+        return ", ".join(f"{name} {len(parts['test'])}" for name, parts in self.parts.items())
+
+    @property
+    def config(self) -> TrainConfig:
+        """Training recipe of the preset."""
+        return PRESETS[self.preset]
+
+    def pairs(self, part: Split, datasets: Sequence[str] = tuple(DATASETS)) -> list[Pair]:
+        """Pairs of one part, of all or some datasets."""
+        return [p for name in datasets if name in self.parts for p in self.parts[name][part]]
+
+    @property
+    def label(self) -> str:
+        """Folder of the published results: what they were measured on."""
+        if self.is_synthetic:
+            return "synthetic"
+        return "quick" if self.preset == "quick" else "reference"
+
+    def folder(self, *names: str) -> Path:
+        """A folder below ``out_dir``, made if needed."""
+        path = self.out_dir.joinpath(*names)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def figures(self) -> Path:
+        """Where charts and drawings go."""
+        return self.folder("figures", self.label)
+
+    def image_figures(self) -> Path:
+        """Where figures that show images go: those of the datasets stay out of the repository."""
+        return self.figures() if self.is_synthetic else self.folder("figures", "datasets")
+
+    def tables(self) -> Path:
+        """Where tables and per-image values go."""
+        return self.folder("tables", self.label)
+
+
+def open_run(
+    preset: str = "quick",
+    data_root: str | None = None,
+    encoder: str = EMBEDDED,
+    weights: str | None = None,
+    out_dir: str = "runs/quick",
+    device: str = "cpu",
+    seed: int = 0,
+) -> Run:
+    """Check the parameters of a notebook and find its data.
+
+    Args:
+        preset: ``quick`` (at most 4 pairs of each part), ``cpu`` or ``paper`` (all).
+        data_root: folder with the datasets; None for ``$FUSIONLIB_DATA`` or ``data/images``. If
+            that has none of them, synthetic scenes are drawn into ``out_dir/samples``.
+        encoder: see `fusionlib.clip.load_encoder`.
+        weights: weights file; None for those trained in ``out_dir/train`` by ``cpu`` or ``paper``,
+            else the shipped ones.
+        out_dir: where everything goes.
+        device: ``cpu``, ``cuda``, …
+        seed: not negative.
+
+    Raises:
+        FusionError: unknown preset or bad seed.
+        DatasetError: ``data_root`` or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
+    """
+    if preset not in PRESETS:
+        raise FusionError(f"preset {preset!r} is not known; one of {', '.join(PRESETS)}")
+    if not isinstance(seed, int) or seed < 0:
+        raise FusionError(f"seed {seed!r}: expected an integer, not negative")
+    out = Path(out_dir).expanduser().resolve()
+    root = Path(data_root).expanduser() if data_root else default_root()
+    parts = _find_parts(root, REAL)
+    if not parts:
+        if data_root or os.environ.get("FUSIONLIB_DATA"):
+            raise DatasetError(
+                f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
+                f"`python -m fusionlib data status`"
+            )
+        root = samples.write_samples(out / "samples")
+        parts = _find_parts(root, (SYNTHETIC,))
+    if preset == "quick":
+        parts = {
+            name: {part: pairs[:QUICK_PAIRS] for part, pairs in found.items()}
+            if name != SYNTHETIC
+            else found
+            for name, found in parts.items()
+        }
+    trained = out / "train" / "best.safetensors"
+    use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
+    chosen = Path(weights) if weights else trained if use_trained else SHIPPED
+    return Run(preset, root, parts, encoder, chosen, out, device, seed)
+
+
+def publish(run: Run, repository: Path = REPOSITORY) -> list[Path]:
+    """Copy figures and tables of a run to ``figures/`` and ``tables/`` of the repository.
+
+    They stand in a folder named after the data (`Run.label`), so that a quick look never replaces
+    the numbers of the reference run; images of the datasets go to ``figures/datasets/``.
+
+    Returns:
+        Files that are in place, sorted.
+    """
+    published = []
+    for folder in (run.tables(), *dict.fromkeys((run.figures(), run.image_figures()))):
+        for path in sorted(folder.iterdir()):
+            target = repository / path.relative_to(run.out_dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, path.read_bytes())
+            published.append(target)
+    return published
+
+
+def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:
+    found = {}
+    for name in datasets:
+        pairs = find_pairs(root, name) if root.is_dir() else []
+        if pairs:
+            found[name] = split_pairs(pairs, name)
+    return found

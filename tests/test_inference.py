@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusionlib import inference, samples
+from fusionlib.datasets import Pair
+from fusionlib.errors import ImageError, PairError
+from fusionlib.images import luma, save_image
+
+
+@pytest.fixture(scope="module")
+def fuser():
+    return inference.load_fuser()
+
+
+def random_pair(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return (
+        rng.random((height, width), dtype=np.float32),
+        rng.random((height, width, 3), dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (3, 17), (33, 65)])
+def test_r05_r17_the_output_has_exactly_the_input_size(fuser, size):
+    fused = fuser(*random_pair(*size))
+    assert fused.shape == size and fused.dtype == np.float32
+    assert fused.min() >= 0 and fused.max() <= 1
+
+
+def test_the_same_input_gives_the_same_output(fuser):
+    assert np.array_equal(fuser(*random_pair(40, 56)), fuser(*random_pair(40, 56)))
+
+
+def test_r15_constant_images_are_not_stretched(fuser):
+    fused = fuser(np.full((48, 64), 0.5, np.float32), np.full((48, 64, 3), 0.5, np.float32))
+    inner = fused[8:-8, 8:-8]
+    assert abs(inner.mean() - 0.5) < 0.1 and np.ptp(inner) < 0.1
+
+
+@pytest.mark.parametrize("scene", ["night_street", "night_crossing", "dusk_camp"])
+def test_people_stay_as_bright_as_in_infrared_and_lamps_as_in_visible(fuser, scene):
+    sample = samples.render(scene)
+    ir, vi = sample.ir.astype(np.float32) / 255, sample.vi.astype(np.float32) / 255
+    fused = fuser(ir, vi)
+    assert abs(np.median(fused[sample.people]) - np.median(ir[sample.people])) < 0.1
+    if sample.lamps.any():
+        assert abs(np.median(fused[sample.lamps]) - np.median(luma(vi)[sample.lamps])) < 0.1
+
+
+def test_a_person_hidden_in_the_visible_image_is_seen_in_the_fused_one(fuser):
+    sample = samples.render("hidden_person")
+    ir, vi = sample.ir.astype(np.float32) / 255, sample.vi.astype(np.float32) / 255
+    fused = fuser(ir, vi)
+
+    def contrast(image):
+        return image[sample.people].mean() - image[~sample.people].mean()
+
+    assert contrast(luma(vi)) < 0.1 < contrast(fused)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])
+def test_values_outside_the_range_are_refused(fuser, bad):
+    ir, vi = random_pair(20, 20)
+    ir[3, 4] = bad
+    with pytest.raises(ImageError, match="ir"):
+        fuser(ir, vi)
+
+
+def test_shapes_that_do_not_fit_are_refused(fuser):
+    ir, vi = random_pair(20, 20)
+    with pytest.raises(PairError, match=r"\(20, 19\)"):
+        fuser(ir[:, 1:], vi)
+
+
+def save_pair(folder, name, ir, vi):
+    return Pair(
+        "", name, save_image(folder / "ir" / name, ir), save_image(folder / "vi" / name, vi)
+    )
+
+
+def test_colour_is_that_of_the_visible_image(fuser, tmp_path):
+    ir, vi = random_pair(32, 40)
+    vi = 0.4 + 0.2 * vi  # far from black and white, so that nothing is clipped
+    pair = save_pair(tmp_path, "a.png", 0.3 + 0.4 * ir, vi)
+    fused = inference.fuse_pair(fuser, pair)
+
+    def chroma(image):
+        pixels = Image.fromarray(np.rint(image * 255).astype(np.uint8)).convert("YCbCr")
+        return np.asarray(pixels, dtype=int)[:, :, 1:]
+
+    assert np.abs(chroma(fused) - chroma(vi)).max() <= 2
+    grey = inference.fuse_pair(fuser, pair, grey=True)
+    assert np.allclose(luma(fused), grey, atol=1e-3)
+
+
+def test_r14_a_grey_visible_image_gives_a_grey_output(fuser, tmp_path):
+    ir, vi = random_pair(24, 24)
+    pair = save_pair(tmp_path, "a.png", ir, luma(vi))
+    assert inference.fuse_pair(fuser, pair).ndim == 2
+
+
+def test_r03_other_sizes_are_found_before_anything_is_written(fuser, tmp_path):
+    good = save_pair(tmp_path, "a.png", *random_pair(24, 24))
+    bad = save_pair(tmp_path, "b.png", random_pair(24, 24)[0], random_pair(24, 30)[1])
+    with pytest.raises(PairError, match=r"b\.png: sizes differ: 24×24 and 30×24.*--resize"):
+        list(inference.fuse_files(fuser, [good, bad], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    written = list(inference.fuse_files(fuser, [bad], tmp_path / "out", resize="ir-to-vi"))
+    assert Image.open(written[0]).size == (30, 24)

@@ -1,0 +1,197 @@
+"""The command line as a user sees it: exit status, message, files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from fusionlib import samples
+from fusionlib.__main__ import main
+from fusionlib.images import save_image
+
+
+@pytest.fixture
+def pair(tmp_path):
+    scene = samples.render("dusk_camp")
+    return (
+        str(save_image(tmp_path / "ir" / "camp.png", scene.ir)),
+        str(save_image(tmp_path / "vi" / "camp.webp", scene.vi)),
+    )
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_two_files_become_one_in_colour(pair, tmp_path, capsys):
+    status, said, _ = run(capsys, "fuse", *pair, "-o", tmp_path / "fused.png")
+    assert status == 0
+    assert Image.open(tmp_path / "fused.png").mode == "RGB"
+    assert Image.open(tmp_path / "fused.png").size == (256, 256)
+    assert "EfficientNet-Lite0 (ImageNet, not CLIP)" in said and "full.safetensors" in said
+
+
+def test_two_folders_become_one_and_grey_means_grey(pair, tmp_path, capsys):
+    folders = (tmp_path / "ir", tmp_path / "vi")
+    status, said, _ = run(capsys, "fuse", *folders, "-o", tmp_path / "out", "--grey")
+    assert status == 0 and "1 images" in said
+    assert Image.open(tmp_path / "out" / "camp.png").mode == "L"
+
+
+def text_named_png(path):
+    path.write_text("not an image")
+
+
+def truncated(path):
+    save_image(path, np.random.default_rng(0).random((256, 256)))
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def transparent(path):
+    Image.new("RGBA", (256, 256), (10, 20, 30, 128)).save(path)
+
+
+def other_size(path):
+    save_image(path, np.zeros((200, 256)))
+
+
+def pseudo_colour(path):
+    save_image(path, np.random.default_rng(0).random((256, 256, 3)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (text_named_png, "cannot be read"),
+        (truncated, "cannot be read"),
+        (transparent, "transparent"),
+        (other_size, "256×200"),
+        (pseudo_colour, "pseudo-colour"),
+        (lambda path: path.unlink(), "no such file"),
+    ],
+    ids=["text", "truncated", "alpha", "size", "colour", "missing"],
+)
+def test_r01_to_r14_bad_inputs_are_explained_and_leave_nothing(
+    pair, tmp_path, capsys, spoil, expected
+):
+    spoil(tmp_path / "ir" / "camp.png")
+    status, _, said = run(capsys, "fuse", *pair, "-o", tmp_path / "fused.png")
+    assert status == 2
+    assert said.startswith("error: ") and expected in said and "camp.png" in said
+    assert "Traceback" not in said and not (tmp_path / "fused.png").exists()
+
+
+def test_r01_orphans_of_both_folders_are_listed(pair, tmp_path, capsys):
+    save_image(tmp_path / "ir" / "lonely.png", np.zeros((9, 9)))
+    save_image(tmp_path / "vi" / "alone.png", np.zeros((9, 9, 3)))
+    status, _, said = run(capsys, "fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out")
+    assert status == 2 and "lonely.png" in said and "alone.png" in said
+
+
+def test_an_output_name_that_no_format_has_is_refused_before_the_work(pair, tmp_path, capsys):
+    status, _, said = run(capsys, "fuse", *pair, "-o", tmp_path / "fused.xyz")
+    assert status == 2 and ".xyz" in said and ".png" in said
+
+
+def test_r34_clip_without_network_ends_at_once_and_says_the_ways_on(pair, tmp_path):
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_ENDPOINT": "https://hub.invalid"}
+    started = time.monotonic()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "fusionlib",
+            "fuse",
+            *pair,
+            "-o",
+            str(tmp_path / "fused.png"),
+            "--encoder",
+            "ViT-B-32/openai",
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2 and time.monotonic() - started < 60
+    assert "Traceback" not in done.stderr and not (tmp_path / "fused.png").exists()
+    for part in ("ViT-B-32/openai", "huggingface.co", "ViT-B-32-quickgelu/", "--encoder embedded"):
+        assert part in done.stderr
+
+
+def local_clip(folder, seed):
+    """A small CLIP with random weights, as a folder that open_clip understands."""
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+    }
+    torch.manual_seed(seed)
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+    )
+    weights = open_clip.CLIP(**config).state_dict()
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
+
+
+def test_r35_train_with_a_local_clip_then_fuse_with_it_and_with_no_other(
+    pair, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    clip, other = local_clip(tmp_path / "one", 1), local_clip(tmp_path / "two", 2)
+    train = ("train", "--preset", "quick", "--steps", 2, "--out", tmp_path / "trained")
+    status, said, _ = run(capsys, *train, "--encoder", clip)
+    assert status == 0 and "synthetic" in said
+    weights = ("--weights", tmp_path / "trained" / "best.safetensors")
+    fuse = ("fuse", *pair, "-o", tmp_path / "fused.png", *weights)
+    assert run(capsys, *fuse)[0] == 0  # the weights name their encoder
+    assert run(capsys, *fuse, "--encoder", clip)[0] == 0
+    status, _, said = run(capsys, *fuse, "--encoder", other)
+    assert status == 2 and clip in said and other in said
+    status, said, _ = run(capsys, *train, "--encoder", clip)
+    assert status == 0 and "going on after step 2 of 2" in said
+
+
+def test_status_names_every_dataset_and_where_the_missing_ones_are(tmp_path, capsys):
+    status, said, _ = run(capsys, "data", "status", "--root", tmp_path)
+    assert status == 0
+    for word in ("RoadScene", "LLVIP", "MSRS", "M3FD", "TNO", "figshare.com", "synthetic"):
+        assert word in said
+
+
+def test_prepare_brings_an_official_folder_into_place(tmp_path, capsys):
+    for name in ("FLIR_1", "FLIR_2"):
+        save_image(tmp_path / "got" / "cropinfrared" / f"{name}.png", np.zeros((9, 9)))
+        save_image(tmp_path / "got" / "crop_LR_visible" / f"{name}.png", np.zeros((9, 9, 3)))
+    root = tmp_path / "root"
+    status, said, _ = run(capsys, "data", "prepare", "RoadScene", tmp_path / "got", "--root", root)
+    assert status == 0 and "2 pairs" in said
+    assert (root / "RoadScene" / "vi" / "FLIR_2.png").is_file()
+    assert "  2 " in run(capsys, "data", "status", "--root", root)[1]
+
+
+def test_download_says_where_the_rest_is_to_be_had(tmp_path, capsys):
+    status, _, said = run(
+        capsys, "data", "download", "LLVIP", "TNO", "--root", tmp_path, "--offline"
+    )
+    assert status == 2
+    assert "bupt-ai-cz.github.io/LLVIP" in said and "figshare.com" in said
+    assert "python -m fusionlib data prepare LLVIP" in said
+
+
+def test_an_unknown_device_is_an_error_not_a_traceback(pair, tmp_path, capsys):
+    status, _, said = run(capsys, "fuse", *pair, "-o", tmp_path / "x.png", "--device", "cuda:99")
+    assert status == 2 and "--device cuda:99" in said

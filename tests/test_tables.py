@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusionlib import tables
+
+ROWS = [
+    ("B", "1", "ours", "ag", 1.0),
+    ("B", "2", "ours", "ag", 4.0),
+    ("B", "1", "average", "ag", 0.5),
+    ("B", "2", "average", "ag", 0.25),
+    ("A", "x", "ours", "ag", 10.0),
+    ("A", "x", "average", "ag", 20.0),
+]
+
+
+def frame(rows=ROWS):
+    return pd.DataFrame(rows, columns=tables.COLUMNS)
+
+
+def test_means_by_hand_in_the_order_asked_for():
+    table = tables.mean_table(frame(), ["average", "ours"])
+    assert list(table.index) == [
+        ("B", 2, "average"),
+        ("B", 2, "ours"),
+        ("A", 1, "average"),
+        ("A", 1, "ours"),
+    ]
+    assert table["ag"].tolist() == [0.375, 2.5, 20.0, 10.0]
+
+
+def test_r49_a_missing_value_empties_the_mean_and_is_shown(tmp_path):
+    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
+    table = tables.mean_table(frame(rows))
+    assert np.isnan(table.loc[("B", 2, "ours"), "ag"])
+    assert table.loc[("B", 2, "average"), "ag"] == 0.375
+    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
+    assert "| B | 2 | ours | – |" in markdown
+
+
+def test_r47_means_over_different_images_are_refused():
+    with pytest.raises(ValueError, match="B, ag"):
+        tables.mean_table(frame(ROWS[:3]))
+
+
+def test_values_are_exact_sorted_and_the_same_bytes_in_any_order(tmp_path):
+    third = ("B", "3", "ours", "ag", 1 / 3)
+    one = tables.write_values(frame([*ROWS, third]), tmp_path / "one.csv")
+    two = tables.write_values(frame([third, *reversed(ROWS)]), tmp_path / "two.csv")
+    assert one.read_bytes() == two.read_bytes()
+    back = pd.read_csv(one, dtype={"name": str})
+    assert back["value"].max() == 20 and 1 / 3 in back["value"].tolist()
+    assert back[tables.COLUMNS[:-1]].apply(tuple, axis=1).is_monotonic_increasing
+
+
+def test_r52_a_pipe_in_a_name_does_not_break_the_markdown(tmp_path):
+    table = tables.mean_table(frame([("A", "x", "a|b", "ag", 1.0)]))
+    row = tables.write_table(table, tmp_path, "t", "note")[1].read_text().splitlines()[2]
+    assert row == "| A | 1 | a\\|b | 1.0000 |"

@@ -1,0 +1,659 @@
+"""The training recipe: rows 38 to 41, 44 and 46 of the fault list, and what a step sees."""
+
+import csv
+import dataclasses
+import itertools
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from fusionlib import training, weights
+from fusionlib.clip import ImageEncoder
+from fusionlib.datasets import Pair
+from fusionlib.errors import TrainingError
+from fusionlib.losses import Losses, fusion_loss
+from fusionlib.network import NetworkConfig
+from fusionlib.training import (
+    PRESETS,
+    Images,
+    TrainConfig,
+    Trainer,
+    batch_indices,
+    forward_loss,
+    learning_rate,
+    write_log,
+)
+from fusionlib.weights import load_weights
+
+CONFIG = TrainConfig(
+    network=NetworkConfig(width=8, blocks=1, heads=2, reduction=2),
+    steps=8,
+    batch=2,
+    crop=16,
+    validate_every=3,
+    seed=5,
+)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def build_encoder(gain=0.5):
+    """A small frozen network with weights of no generator."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 6))
+    values = torch.arange(72.0).mul(0.7).sin().view(6, 12)
+    network[2].load_state_dict({"weight": gain * values, "bias": torch.zeros(6)})
+    half = (0.5,) * 3
+    return ImageEncoder(network, name="tiny", title="tiny", size=(8, 8), mean=half, std=half)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    with torch.random.fork_rng():
+        return build_encoder()
+
+
+def write_pairs(folder, count, height=40, width=48, seed=0):
+    """Random textures, the infrared one smoother."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for index in range(count):
+        ir = np.kron(rng.integers(256, size=(height // 8, width // 8)), np.ones((8, 8)))
+        vi = rng.integers(256, size=(height, width, 3))
+        paths = folder / "ir" / f"{index}.png", folder / "vi" / f"{index}.png"
+        for path, values in zip(paths, (ir, vi), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(path)
+        pairs.append(Pair("Textures", str(index), *paths))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"), 5)
+
+
+@pytest.fixture
+def build(pairs, encoder, tmp_path):
+    """Trainer on three pairs, validated on two."""
+
+    def trainer(folder="run", **changed):
+        config = dataclasses.replace(CONFIG, **changed)
+        return Trainer(config, encoder, pairs[:3], pairs[3:], tmp_path / folder)
+
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def whole(pairs, encoder, tmp_path_factory):
+    """Folder of a training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    Trainer(CONFIG, encoder, pairs[:3], pairs[3:], folder).run(progress=False)
+    return folder
+
+
+def flat(value, key=""):
+    """Nested dictionaries and lists as one dictionary of leaves."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return dict(
+            itertools.chain(*(flat(v, f"{key}/{k}").items() for k, v in items)), **{key: len(value)}
+        )
+    return {key: value}
+
+
+def assert_same_training(folder, other):
+    """Weights, optimizer, log and record, bit by bit."""
+    for name in ("log.csv", "last.safetensors", "best.safetensors", "last.json", "best.json"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    one, two = (flat(torch.load(f / "checkpoint.pt", weights_only=True)) for f in (folder, other))
+    assert one.keys() == two.keys()
+    assert sum(isinstance(value, torch.Tensor) for value in one.values()) > 200
+    for key, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, two[key]) and value.dtype == two[key].dtype, key
+        else:
+            assert value == two[key] or (value != value and two[key] != two[key]), key
+
+
+# --- Schedule -------------------------------------------------------------------------------------
+
+
+def test_learning_rate_at_points_worked_out_by_hand():
+    config, total = TrainConfig(), 101  # rises over 20 steps, falls over 80
+    rates = [learning_rate(step, total, config) for step in range(total)]
+    assert rates[0] == 1e-4
+    assert rates[10] == pytest.approx(5.5e-4)  # half way up
+    assert rates[20] == pytest.approx(1e-3)
+    assert rates[40] == pytest.approx(1e-4 + 9e-4 * (2 + math.sqrt(2)) / 4)  # cos 45°
+    assert rates[60] == pytest.approx(5.5e-4)  # half way down
+    assert rates[100] == pytest.approx(1e-4)
+    assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True)
+    np.testing.assert_allclose(np.diff(rates[:21]), 9e-4 / 20)
+
+
+def test_learning_rate_of_the_paper():
+    """100 epochs of 848 pairs in batches of 16: 20 of the epochs are warm-up."""
+    config, total = PRESETS["paper"], PRESETS["paper"].total_steps(848)
+    assert total == 5300
+    assert learning_rate(0, total, config) == 1e-4
+    assert learning_rate(20 * 53, total, config) == pytest.approx(1e-3)
+    assert learning_rate(total - 1, total, config) == pytest.approx(1e-4)
+    assert (config.batch, config.crop, config.loss_weight) == (16, 256, 0.2)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 24])
+def test_learning_rate_of_short_trainings_stays_in_range(total):
+    rates = [learning_rate(step, total, TrainConfig()) for step in range(total)]
+    assert rates[0] == 1e-4 and all(1e-4 <= rate <= 1e-3 for rate in rates)
+
+
+def test_the_optimizer_gets_these_rates(build):
+    trainer = build()
+    for step in range(3):
+        trainer.run(until=step + 1, progress=False)
+        rate = learning_rate(step, 8, CONFIG)
+        assert [g["lr"] for g in trainer.optimizer.param_groups] == [rate]
+        assert trainer.log[step]["lr"] == rate
+    assert type(trainer.optimizer) is torch.optim.Adam
+
+
+def test_number_of_steps():
+    assert TrainConfig(epochs=3, batch=4).total_steps(9) == 9  # three batches hold nine pairs
+    assert TrainConfig(epochs=3, batch=4).total_steps(8) == 6
+    assert TrainConfig(epochs=3, batch=4, steps=5).total_steps(9) == 5
+    assert TrainConfig(epochs=3, steps=0).total_steps(9) == 0
+
+
+@pytest.mark.parametrize(("pairs", "batch"), [(12, 4), (10, 4), (3, 4), (7, 1), (5, 10)])
+def test_every_pair_is_seen_once_an_epoch(pairs, batch):
+    config = dataclasses.replace(CONFIG, batch=batch)
+    epochs = 4
+    steps = math.ceil(epochs * pairs / batch)
+    seen = [index for step in range(steps) for index in batch_indices(step, pairs, config)]
+    orders = [seen[epoch * pairs : (epoch + 1) * pairs] for epoch in range(epochs)]
+    assert all(sorted(order) == list(range(pairs)) for order in orders)
+    assert len(seen) == steps * batch
+    if pairs > 4:
+        assert len({tuple(order) for order in orders}) > 1
+        other = dataclasses.replace(config, seed=6)
+        assert seen != [i for step in range(steps) for i in batch_indices(step, pairs, other)]
+
+
+# --- Crops ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coordinates(tmp_path):
+    """One pair whose pixels say where they are: red the row, green the column."""
+    rows, columns = np.mgrid[0:40, 0:48].astype(np.uint8)
+    Image.fromarray(np.dstack([rows, columns, 0 * rows])).save(tmp_path / "vi.png")
+    Image.fromarray(3 * rows + 2 * columns).save(tmp_path / "ir.png")
+    return Images([Pair("C", "0", tmp_path / "ir.png", tmp_path / "vi.png")], 16)
+
+
+def test_both_images_get_the_same_crop_turn_and_flip(coordinates):
+    corners, turns = set(), Counter()
+    for seed in range(300):
+        ir, vi = coordinates.crops([0], 16, np.random.default_rng(seed))
+        assert ir.shape == (1, 1, 16, 16) and vi.shape == (1, 3, 16, 16)
+        assert ir.dtype == vi.dtype == torch.float32
+        ir, (rows, columns, _) = (x[0].mul(255).round().int() for x in (ir, vi))
+        assert torch.equal(ir[0], 3 * rows + 2 * columns)
+        top, left = int(rows.min()), int(columns.min())
+        window = {(r, c) for r in range(top, top + 16) for c in range(left, left + 16)}
+        assert set(zip(rows.flatten().tolist(), columns.flatten().tolist(), strict=True)) == window
+        corners.add((top, left))
+        right = rows[0, 1] - rows[0, 0], columns[0, 1] - columns[0, 0]
+        down = rows[1, 0] - rows[0, 0], columns[1, 0] - columns[0, 0]
+        turns[tuple(int(x) for x in (*right, *down))] += 1
+    signs = (-1, 1)
+    straight = {(0, a, b, 0) for a in signs for b in signs}
+    assert turns.keys() == straight | {(a, 0, 0, b) for a in signs for b in signs}
+    assert min(turns.values()) > 15  # 37.5 expected
+    assert {top for top, _ in corners} == set(range(25))
+    assert {left for _, left in corners} == set(range(33))
+
+
+def test_crop_of_the_whole_image_is_possible(tmp_path):
+    images = Images(write_pairs(tmp_path, 1, 40, 48), 40)
+    ir, _ = images.crops([0], 40, np.random.default_rng(0))
+    assert ir.shape == (1, 1, 40, 40)
+
+
+def test_crops_are_reproducible_and_differ_from_step_to_step(build, monkeypatch):
+    seen = []
+    crops = Images.crops
+
+    def watched(self, *args):
+        seen.append(crops(self, *args))
+        return seen[-1]
+
+    monkeypatch.setattr(Images, "crops", watched)
+    for folder in ("a", "b"):
+        build(folder, validate_every=100).run(until=3, progress=False)
+    first, second = seen[:3], seen[3:]
+    for one, two in zip(first, second, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(first[0][0], first[1][0])
+
+
+# --- A step ---------------------------------------------------------------------------------------
+
+
+def test_forward_loss_uses_the_ranges_of_network_and_losses(encoder):
+    seen = {}
+
+    def net(ir, vi, c_ir, c_vi):
+        seen.update(ir=ir, vi=vi, c_ir=c_ir, c_vi=c_vi)
+        return ir.roll(1, dims=-1)
+
+    generator = torch.Generator().manual_seed(0)
+    ir, vi = torch.rand(2, 4, 16, 16, generator=generator).split((1, 3), dim=1)
+    config = dataclasses.replace(CONFIG, loss_weight=0.7, target="magnitude")
+    found = forward_loss(net, encoder, ir, vi, config)
+    torch.testing.assert_close(seen["ir"], 2 * ir - 1)
+    torch.testing.assert_close(seen["vi"], 2 * vi - 1)
+    torch.testing.assert_close(seen["c_ir"], encoder(ir))
+    torch.testing.assert_close(seen["c_vi"], encoder(vi))
+    y = 0.299 * vi[:, :1] + 0.587 * vi[:, 1:2] + 0.114 * vi[:, 2:]
+    expected = fusion_loss(ir.roll(1, dims=-1), ir, y, weight=0.7, target="magnitude")
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_loss_falls(build):
+    log = build(steps=40, lr_peak=1e-2, validate_every=100).run(progress=False)
+    losses = [row["loss"] for row in log]
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_weights_move_and_the_encoder_does_not(build, encoder):
+    trainer = build()
+    before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
+    frozen = {key: value.clone() for key, value in encoder.state_dict().items()}
+    trainer.run(until=1, progress=False)
+    moved = {k for k, v in trainer.net.named_parameters() if not torch.equal(v, before[k])}
+    assert moved == {key for key, _ in trainer.net.named_parameters()}
+    assert all(torch.equal(value, frozen[key]) for key, value in encoder.state_dict().items())
+    assert not encoder.training and trainer.net.config.embed == encoder.embed == 6
+
+
+def test_random_numbers_of_the_caller_are_untouched(build):
+    torch.manual_seed(11)
+    np.random.seed(11)
+    before = torch.get_rng_state(), np.random.get_state()
+    build().run(until=3, progress=False)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    after = np.random.get_state()
+    assert np.array_equal(after[1], before[1][1]) and after[2] == before[1][2]
+
+
+def test_random_numbers_of_the_caller_do_not_matter(build, whole, tmp_path):
+    torch.manual_seed(123)
+    trainer = build()
+    torch.rand(7)
+    trainer.run(progress=False)
+    assert_same_training(tmp_path / "run", whole)
+
+
+def test_seed_matters(build):
+    logs = [build(f"{seed}", seed=seed).run(until=1, progress=False) for seed in (5, 6)]
+    assert logs[0][0]["loss"] != logs[1][0]["loss"]
+
+
+# --- Validation, log and files --------------------------------------------------------------------
+
+
+def test_validation_sees_the_same_crops_each_time(build, monkeypatch):
+    trainer = build()
+    seen = []
+    forward = ImageEncoder.forward
+    monkeypatch.setattr(
+        ImageEncoder, "forward", lambda self, x: (seen.append(x), forward(self, x))[1]
+    )
+    first = trainer.validate()
+    assert trainer.validate() == first
+    trainer.run(until=2, progress=False)
+    seen.clear()
+    before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
+    assert trainer.validate() != first  # the network is another one
+    trainer.validate()
+    assert torch.equal(*seen)
+    for key, value in trainer.net.state_dict().items():  # batch statistics, too
+        assert torch.equal(value, before[key])
+
+
+def test_validation_is_the_mean_over_pairs_whatever_the_batch(pairs, encoder, tmp_path):
+    values = []
+    for batch in (1, 2, 5):
+        config = dataclasses.replace(CONFIG, batch=batch)
+        trainer = Trainer(config, encoder, pairs[:2], pairs, tmp_path / str(batch))
+        values.append(trainer.validate())
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+
+
+def test_log_has_a_row_for_each_step(whole):
+    with (whole / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "lr", "loss", "loss_int", "loss_grad", "val_loss"]
+    assert [int(row["step"]) for row in rows] == list(range(8))
+    assert [bool(row["val_loss"]) for row in rows] == [i in (2, 5, 7) for i in range(8)]
+    for row in rows:
+        expected = float(row["loss_int"]) + 0.2 * float(row["loss_grad"])
+        assert float(row["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert b"\r" not in (whole / "log.csv").read_bytes()
+
+
+def test_log_keeps_every_digit(tmp_path):
+    write_log(tmp_path / "log.csv", [{"step": 0, "lr": 0.1 + 0.2, "loss": 1 / 3}])
+    with (tmp_path / "log.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["lr"]) == 0.1 + 0.2 and float(row["loss"]) == 1 / 3 and not row["val_loss"]
+
+
+def test_weights_of_a_training_load_and_say_how_they_came_about(whole, encoder):
+    last, best = (load_weights(whole / f"{name}.safetensors", encoder) for name in ("last", "best"))
+    with (whole / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    validated = {int(r["step"]) + 1: float(r["val_loss"]) for r in rows if r["val_loss"]}
+    best_step = min(validated, key=validated.get)
+    assert best.record["steps"] == best_step
+    assert best.record["best_val_loss"] == validated[best_step] == last.record["best_val_loss"]
+    assert last.record["steps"] == last.record["of_steps"] == 8
+    assert last.record["train_pairs"] == {"Textures": 3} and last.record["val_pairs"] == 2
+    mean = sum(float(row["loss"]) for row in rows) / 8
+    assert last.record["mean_loss_of_last_100_steps"] == pytest.approx(mean)
+    assert last.record["config"]["network"]["embed"] == 6 and last.record["config"]["seed"] == 5
+    state = torch.load(whole / "checkpoint.pt", weights_only=True)["net"]
+    assert all(torch.equal(v, state[k]) for k, v in last.net.state_dict().items())
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(build, monkeypatch, tmp_path):
+    losses = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
+    build(steps=6, validate_every=2).run(progress=False)
+    best = load_weights(tmp_path / "run" / "best.safetensors")
+    last = load_weights(tmp_path / "run" / "last.safetensors")
+    assert (best.record["steps"], best.record["best_val_loss"]) == (4, 1.0)
+    assert (last.record["steps"], last.record["best_val_loss"]) == (6, 1.0)
+
+
+def test_training_without_validation_pairs(pairs, encoder, tmp_path):
+    log = Trainer(CONFIG, encoder, pairs, [], tmp_path).run(until=3, progress=False)
+    assert math.isnan(log[2]["val_loss"])
+    assert load_weights(tmp_path / "last.safetensors").record["best_val_loss"] is None
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_nothing_to_do(build, tmp_path):
+    trainer = build()
+    assert trainer.run(until=0, progress=False) == [] and trainer.step == 0
+    assert not list((tmp_path / "run").iterdir())
+    trainer.run(until=2, progress=False)
+    assert len(trainer.run(until=1, progress=False)) == 2 and trainer.step == 2
+
+
+# --- r38, r39: killed at any moment ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 8])
+def test_r38_stopped_and_resumed_is_bit_identical(build, whole, tmp_path, stop):
+    build().run(until=stop, progress=False)
+    again = build()
+    assert again.step == stop
+    again.run(progress=False)
+    assert_same_training(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("killed", [1, 4, 7])
+def test_r38_killed_between_checkpoints_is_bit_identical(
+    build, whole, tmp_path, monkeypatch, killed
+):
+    step = Trainer._step
+
+    def until_killed(self):
+        if self.step == killed:
+            raise Killed
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_step", until_killed)
+    with pytest.raises(Killed):
+        build().run(progress=False)
+    monkeypatch.undo()
+    again = build()
+    assert again.step == killed // 3 * 3  # the last checkpoint
+    again.run(progress=False)
+    assert_same_training(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("write", range(13))
+def test_r39_killed_while_writing_is_bit_identical(build, whole, tmp_path, monkeypatch, write):
+    """Before any one of the first two rounds of files comes into its place, and after them."""
+    replace, count, written = os.replace, itertools.count(), []
+
+    def until_killed(source, target):
+        if next(count) == write:
+            partial = Path(source).read_bytes()[:-5]  # what a real kill leaves behind
+            Path(f"{target}.99999.tmp").write_bytes(partial)
+            raise Killed
+        replace(source, target)
+        written.append(Path(target).name)
+
+    monkeypatch.setattr(weights.os, "replace", until_killed)
+    with pytest.raises(Killed):
+        build().run(progress=False)
+    monkeypatch.undo()
+    again = build()
+    assert again.step == 3 * written.count("checkpoint.pt")
+    again.run(progress=False)
+    assert_same_training(tmp_path / "run", whole)
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_r39_leftovers_are_removed_at_the_next_start_and_other_files_kept(build, whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "checkpoint.pt.4711.tmp").write_bytes(b"partial")
+    (folder / "notes.tmp").write_bytes(b"mine")
+    assert build().step == 8
+    assert {p.name for p in folder.glob("*.tmp")} == {"notes.tmp"}
+
+
+def test_r38_kill_9_of_a_real_process(pairs, whole, tmp_path, encoder):
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_training
+from fusionlib import weights
+from fusionlib.datasets import Pair
+replace = os.replace
+def until_killed(source, target):
+    if Path(target).name == "checkpoint.pt" and Path(target).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+weights.os.replace = until_killed
+root = Path({str(pairs[0].ir.parent.parent)!r})
+pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
+trainer = test_training.Trainer(
+    test_training.CONFIG, test_training.build_encoder(), pairs[:3], pairs[3:], sys.argv[1]
+)
+test_training.torch.set_num_threads({torch.get_num_threads()})
+trainer.run(progress=False)
+"""
+    folder = tmp_path / "run"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert list(folder.glob("checkpoint.pt.*.tmp"))  # the second checkpoint, never in place
+    again = Trainer(CONFIG, encoder, pairs[:3], pairs[3:], folder)
+    assert again.step == 3
+    again.run(progress=False)
+    assert_same_training(folder, whole)
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_resume_of_a_finished_training_does_nothing(build, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    trainer = build()
+    assert len(trainer.run(progress=False)) == 8
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()} == before
+
+
+# --- r41 ------------------------------------------------------------------------------------------
+
+
+def spoil(monkeypatch, at, how):
+    """Replaces the loss of one step."""
+    count = itertools.count()
+
+    def spoiled(fused, *args, **kwargs):
+        found = fusion_loss(fused, *args, **kwargs)
+        return how(fused, found) if fused.requires_grad and next(count) == at else found
+
+    monkeypatch.setattr(training, "fusion_loss", spoiled)
+
+
+def infinite_slope(fused, found):
+    mean = fused.mean()
+    return found._replace(loss=found.loss + (mean - mean.detach()).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("how", "terms"),
+    [
+        (lambda _, x: Losses(x.loss * math.nan, x.loss_int, x.loss_grad * math.nan), "loss_grad"),
+        (lambda _, x: Losses(x.loss + math.inf, x.loss_int + math.inf, x.loss_grad), "loss_int"),
+        (infinite_slope, "gradient"),
+    ],
+    ids=["nan", "inf", "gradient"],
+)
+def test_r41_training_stops_at_a_loss_that_is_not_finite(
+    build, whole, tmp_path, monkeypatch, pairs, how, terms
+):
+    folder = tmp_path / "run"
+    spoil(monkeypatch, 4, how)
+    trainer = build()
+    trainer.run(until=3, progress=False)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TrainingError) as caught:
+        trainer.run(progress=False)
+    message = str(caught.value)
+    others = {"loss_int", "loss_grad", "gradient"} - {terms}
+    assert message.startswith("step 4: ") and terms in message and "not finite" in message
+    told = message.split(" not finite")[0]
+    # a loss that is not finite has no finite gradient either
+    assert not others - {"gradient"} & set(told.removeprefix("step 4: ").split(", "))
+    indices = batch_indices(4, 3, CONFIG)
+    assert all(str(pairs[i].ir) in message for i in indices)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    build().run(progress=False)  # from the checkpoint, without the fault
+    assert_same_training(folder, whole)
+
+
+# --- r44, r46 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seed": 6}, "seed was 5, is 6"),
+        ({"lr_peak": 2e-3}, "lr_peak was 0.001, is 0.002"),
+        ({"steps": 9}, "steps was 8, is 9"),
+        ({"network": dataclasses.replace(CONFIG.network, use_cii=False)}, "'use_cii': False"),
+    ],
+    ids=str,
+)
+def test_r44_resume_with_another_recipe_is_refused(build, whole, tmp_path, changed, told):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TrainingError) as caught:
+        build(**changed)
+    message = str(caught.value)
+    assert str(folder / "checkpoint.pt") in message and told in message
+    assert "another folder" in message
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_r44_resume_with_other_data_or_encoder_is_refused(whole, pairs, encoder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    with pytest.raises(TrainingError, match=r"train: 3 pairs, now 2"):
+        Trainer(CONFIG, encoder, pairs[:2], pairs[3:], folder)
+    with pytest.raises(TrainingError, match=r"\(train: .*others"):
+        Trainer(CONFIG, encoder, pairs[2::-1], pairs[3:], folder)
+    with pytest.raises(TrainingError, match=r"val: 2 pairs, now 1"):
+        Trainer(CONFIG, encoder, pairs[:3], pairs[3:4], folder)
+    with pytest.raises(TrainingError, match=r"val: 2 pairs, now 0"):
+        Trainer(CONFIG, encoder, pairs[:3], [], folder)
+    with pytest.raises(TrainingError, match=r"\(encoder: "):
+        Trainer(CONFIG, build_encoder(gain=0.6), pairs[:3], pairs[3:], folder)
+    assert Trainer(CONFIG, encoder, pairs[:3], pairs[3:], folder).step == 8
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", "cut", "list", "other"])
+def test_damaged_checkpoint_is_refused(build, whole, tmp_path, content):
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.parent.mkdir()
+    if content == "cut":
+        path.write_bytes((whole / "checkpoint.pt").read_bytes()[:-100])
+    elif content == "list":
+        torch.save([1, 2], path)
+    elif content == "other":
+        torch.save({"identity": None}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a checkpoint of this project"):
+        build()
+
+
+def test_r30_checkpoint_that_is_a_malicious_pickle_is_not_executed(build, tmp_path):
+    marker = tmp_path / "executed"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.parent.mkdir()
+    torch.save({"identity": Payload()}, path)
+    with pytest.raises(TrainingError, match="not a checkpoint of this project"):
+        build()
+    assert not marker.exists()
+    torch.load(path, weights_only=False)
+    assert marker.exists()  # the payload works
+
+
+def test_r46_no_pairs(encoder, tmp_path):
+    with pytest.raises(TrainingError, match=r"no training pairs.*data status"):
+        Trainer(CONFIG, encoder, [], [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_r46_image_smaller_than_a_crop(encoder, pairs, tmp_path, part):
+    parts = {"train": pairs[:3], "val": pairs[3:]}
+    parts[part] = [*parts[part], *write_pairs(tmp_path / "small", 1, 32, 48)]
+    config = dataclasses.replace(CONFIG, crop=33)
+    with pytest.raises(TrainingError, match=r"small/ir/0\.png: 48×32 is smaller than a crop of 33"):
+        Trainer(config, encoder, parts["train"], parts["val"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Trainer(dataclasses.replace(CONFIG, crop=32), encoder, **parts, folder=tmp_path / "run")

@@ -1,0 +1,372 @@
+"""Weights files: rows 30 to 35 and 40 of the fault list."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, load_file, save
+from torch import nn
+
+from fusionlib import weights
+from fusionlib.clip import ImageEncoder
+from fusionlib.errors import FusionError, WeightsError
+from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.weights import load_weights, save_weights, write_atomically
+
+CONFIG = NetworkConfig(embed=12, width=8, blocks=1, heads=2, reduction=2, use_cff=False)
+RECORD = {"steps": 3, "seed": 0, "train_pairs": {"TNO": 2}, "note": "ü – “quoted”", "best": None}
+
+
+def build_encoder(name="theirs", bias=0.0):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, CONFIG.embed))
+    nn.init.constant_(network[2].weight, 0.1)
+    nn.init.constant_(network[2].bias, bias)
+    half = (0.5,) * 3
+    return ImageEncoder(network, name=name, title=f"{name}!", size=(8, 8), mean=half, std=half)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return build_encoder()
+
+
+@pytest.fixture
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = FusionNet(CONFIG)
+        for value in net.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand_like(value))
+            else:
+                value.fill_(7)
+    return net
+
+
+@pytest.fixture
+def saved(tmp_path, net, encoder):
+    return save_weights(tmp_path / "net.safetensors", net, encoder, RECORD)
+
+
+def sign(path):
+    """Gives a changed file the checksum it now has, so that later checks come to bear."""
+    described = json.loads(path.with_suffix(".json").read_text())
+    described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(described))
+
+
+def metadata(path):
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size])["__metadata__"]
+
+
+def rewrite(path, tensors=None, **changed):
+    tensors = load_file(path) if tensors is None else tensors
+    told = metadata(path) | changed
+    path.write_bytes(save(tensors, {k: v for k, v in told.items() if v is not None}))
+    sign(path)
+
+
+# --- Round trip -----------------------------------------------------------------------------------
+
+
+def test_everything_comes_back_bit_by_bit(saved, net, encoder):
+    found = load_weights(saved, encoder)
+    assert found.net.config == CONFIG and not found.net.training
+    own, other = net.state_dict(), found.net.state_dict()
+    assert own.keys() == other.keys()
+    for key, value in own.items():
+        assert value.dtype == other[key].dtype and torch.equal(value, other[key]), key
+    assert (found.encoder, found.encoder_title) == ("theirs", "theirs!")
+    assert found.record == RECORD and found.path == saved
+    assert found.sha256 == hashlib.sha256(saved.read_bytes()).hexdigest()
+    with torch.no_grad():
+        image = torch.rand(1, 3, 9, 7)
+        args = image[:, :1], image, torch.rand(1, 12), torch.rand(1, 12)
+        assert torch.equal(net.eval()(*args), found.net(*args))
+
+
+def test_channels_last_does_not_matter(tmp_path, saved, net, encoder):
+    turned = net.to(memory_format=torch.channels_last)
+    assert turned.vie[0][0].weight.stride(1) == 1
+    again = save_weights(tmp_path / "again.safetensors", turned, encoder, RECORD)
+    assert again.read_bytes() == saved.read_bytes()
+
+
+def test_record_beside_the_weights_says_the_same(saved):
+    described = json.loads(saved.with_suffix(".json").read_text(encoding="utf-8"))
+    assert described["file"] == "net.safetensors"
+    assert described["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert described["config"] == dataclasses.asdict(CONFIG)
+    assert (described["encoder"], described["record"]) == ("theirs", RECORD)
+
+
+def test_file_is_ordinary_safetensors(saved, net):
+    """Any reader of the format gets the tensors, without this project."""
+    for tensors in (load_file(saved), load(saved.read_bytes())):
+        assert tensors.keys() == net.state_dict().keys()
+        assert all(torch.equal(v, net.state_dict()[k]) for k, v in tensors.items())
+    size = int.from_bytes(saved.read_bytes()[:8], "little")
+    assert size % 8 == 0  # aligned tensors
+
+
+def test_equal_weights_have_equal_files(tmp_path, net, encoder):
+    """So that the sha256 says whether two trainings came out the same."""
+    files = [
+        save_weights(tmp_path / str(i) / "w.safetensors", net, encoder, RECORD) for i in range(6)
+    ]
+    assert len({path.read_bytes() for path in files}) == 1
+    assert len({path.with_suffix(".json").read_bytes() for path in files}) == 1
+
+
+def test_others_may_read_the_files(saved, net, encoder):
+    before = os.umask(0o022)
+    try:
+        save_weights(saved, net, encoder, RECORD)
+    finally:
+        os.umask(before)
+    for path in (saved, saved.with_suffix(".json")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_only_safetensors_are_written(tmp_path, net, encoder):
+    with pytest.raises(WeightsError, match=r"net\.pt.*\.safetensors"):
+        save_weights(tmp_path / "net.pt", net, encoder, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match=r"nothing\.safetensors: no such weights file.*train"):
+        load_weights(tmp_path / "nothing.safetensors")
+
+
+def test_home_is_expanded(saved, monkeypatch):
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert load_weights("~/net.safetensors").record == RECORD
+
+
+# --- r30, r31 -------------------------------------------------------------------------------------
+
+
+def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
+    marker = tmp_path / "executed"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    saved.write_bytes(pickle.dumps(Payload()))
+    sign(saved)
+    with pytest.raises(WeightsError, match=r"net\.safetensors: cannot be read as safetensors"):
+        load_weights(saved)
+    torch.save({"net": Payload()}, saved)
+    sign(saved)
+    with pytest.raises(WeightsError, match=r"net\.safetensors: cannot be read as safetensors"):
+        load_weights(saved)
+    assert not marker.exists()
+    torch.load(saved.rename(saved.with_suffix(".pt")), weights_only=False)
+    assert marker.exists()  # the payload works
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("length", [0, 4, 8, 100, -1])
+def test_r31_truncated_and_empty_files(saved, length, signed):
+    saved.write_bytes(saved.read_bytes()[:length])
+    if signed:
+        sign(saved)
+    match = r"net\.safetensors: cannot be read" if signed else r"net\.safetensors is damaged"
+    with pytest.raises(WeightsError, match=match):
+        load_weights(saved)
+
+
+def test_r31_flipped_bit_is_found_although_safetensors_loads_it(saved):
+    data = saved.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    for position in (0, 9, begin, (begin + len(data)) // 2, len(data) - 1):
+        changed = bytearray(data)
+        changed[position] ^= 0x10
+        saved.write_bytes(changed)
+        with pytest.raises(WeightsError, match=r"net\.safetensors is damaged: sha256 \w{64}, exp"):
+            load_weights(saved)
+        if position >= begin:
+            load_file(saved)
+    saved.write_bytes(data)
+    load_weights(saved)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff\xfe", b'"sha256"'])
+def test_r31_missing_or_damaged_checksum(saved, content):
+    saved.with_suffix(".json").unlink()
+    if content is not None:
+        saved.with_suffix(".json").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"net\.json.*missing or damaged; copy both"):
+        load_weights(saved)
+
+
+# --- r32, r33, r35 --------------------------------------------------------------------------------
+
+
+def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
+    tensors = load_file(saved)
+    del tensors["cii_ir.w_ir"]
+    tensors["head.weight"] = torch.zeros(2)
+    tensors["cii_vi.w_ir"] = torch.zeros(13)
+    rewrite(saved, tensors)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(saved)
+    message = str(caught.value)
+    assert "net.safetensors" in message and "embed=12, width=8" in message
+    assert "1 missing: cii_ir.w_ir" in message
+    assert "1 unexpected: head.weight" in message
+    assert "1 of other shape: cii_vi.w_ir" in message
+
+
+def test_r32_long_lists_are_cut(saved):
+    rewrite(saved, {f"key{i:02d}": torch.zeros(1) for i in range(15)})
+    with pytest.raises(WeightsError, match=r"15 unexpected: key00.*key09$") as caught:
+        load_weights(saved)
+    assert "key10" not in str(caught.value)
+
+
+def test_r32_config_of_another_shape(saved):
+    rewrite(saved, config=json.dumps(dataclasses.asdict(CONFIG) | {"width": 16}))
+    with pytest.raises(WeightsError, match=r"does not fit .*width=16.*of other shape"):
+        load_weights(saved)
+
+
+def test_r32_prefix_of_data_parallel_is_stripped(saved, net):
+    rewrite(saved, {f"module.{key}": value for key, value in load_file(saved).items()})
+    found = load_weights(saved).net.state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": None},
+        {"config": "no json"},
+        {"config": "[]"},
+        {"config": '{"depth": 3}'},
+        {"record": None},
+        {"record": "{"},
+        {"encoder": None},
+        {"encoder_title": None},
+    ],
+    ids=str,
+)
+def test_r32_files_of_other_projects(saved, changed):
+    rewrite(saved, **changed)
+    with pytest.raises(WeightsError, match=r"net\.safetensors: not a weights file of this project"):
+        load_weights(saved)
+
+
+def test_r32_file_without_metadata(saved):
+    saved.write_bytes(save(load_file(saved)))
+    sign(saved)
+    with pytest.raises(WeightsError, match=r"not a weights file of this project"):
+        load_weights(saved)
+
+
+def test_r35_other_encoder_of_equal_length_is_refused(saved):
+    other = build_encoder("ours", bias=0.5)
+    assert other.embed == CONFIG.embed
+    with pytest.raises(WeightsError) as caught:
+        load_weights(saved, other)
+    message = str(caught.value)
+    assert "net.safetensors" in message and "'theirs'" in message and "'ours'" in message
+    assert "--encoder theirs" in message and "train --encoder ours" in message
+    assert load_weights(saved).encoder == "theirs"  # without an encoder: for finding out
+
+
+def test_r33_encoder_of_the_same_name_with_other_weights_is_refused(saved):
+    with pytest.raises(WeightsError, match="other weights or settings"):
+        load_weights(saved, build_encoder("theirs", bias=0.5))
+    rewrite(saved, encoder_fingerprint=None)
+    with pytest.raises(WeightsError, match="other weights or settings"):
+        load_weights(saved, build_encoder())
+
+
+def test_r33_same_weights_under_another_name_are_the_same_encoder(saved):
+    """A local copy of the file a hub name stands for."""
+    assert load_weights(saved, build_encoder("local copy")).encoder == "theirs"
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")], ids=repr)
+def test_r40_old_file_survives_a_broken_write(tmp_path, monkeypatch, call, error):
+    def broken(*args):
+        raise error
+
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(weights.os, call, broken)
+    with pytest.raises((Killed, FusionError)) as caught:
+        write_atomically(path, b"newer and longer")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    if isinstance(error, OSError):
+        message = str(caught.value)
+        assert str(path) in message and "No space left on device" in message
+        assert "needs 16 bytes" in message
+    monkeypatch.undo()
+    write_atomically(path, b"newer and longer")
+    assert path.read_bytes() == b"newer and longer" and list(tmp_path.iterdir()) == [path]
+
+
+def test_r40_file_size_limit_of_a_real_process(saved, tmp_path):
+    """The system itself cuts the write short; the weights on disk stay what they were."""
+    program = """
+import resource, sys
+from pathlib import Path
+from fusionlib.errors import FusionError
+from fusionlib.weights import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_atomically(Path(sys.argv[1]), b"x" * 100_000)
+except FusionError as error:
+    print(error)
+    sys.exit(7)
+"""
+    before = saved.read_bytes()
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(saved)], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 7, run.stderr
+    assert str(saved) in run.stdout and "needs 100000 bytes" in run.stdout
+    assert saved.read_bytes() == before and load_weights(saved).record == RECORD
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_r40_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FusionError, match=r"missing/file cannot be written"):
+        write_atomically(tmp_path / "missing" / "file", b"data")
+
+
+def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, encoder, monkeypatch):
+    with torch.no_grad():
+        net.cii_ir.w_ir.fill_(3)
+
+    def broken(source, target):
+        raise Killed
+
+    monkeypatch.setattr(weights.os, "replace", broken)
+    with pytest.raises(Killed):
+        save_weights(saved, net, encoder, RECORD | {"steps": 4})
+    monkeypatch.undo()
+    found = load_weights(saved, encoder)
+    assert found.record == RECORD and not (found.net.cii_ir.w_ir == 3).any()
