@@ -565,9 +565,11 @@ def test_r16_too_many_pixels_are_refused_before_decoding(put, read):
     refuses(put("edge.png", png(8000, 8000, 8, 0, None)), "damaged", read=read)
 
 
-@pytest.mark.parametrize("read", [read_ir, image_size])
-def test_r16_bomb_is_refused(put, read):
-    refuses(put("bomb.png", png(50_000, 50_000, 1, 0, None)), "bomb", read=read)
+def test_r16_bomb_is_refused_whatever_max_pixels_is(put):
+    path = put("bomb.png", png(50_000, 50_000, 1, 0, None))
+    refuses(path, "bomb", read=image_size)
+    refuses(path, "bomb", "Scale it down")
+    refuses(path, "bomb", "Scale it down", max_pixels=10**10)
 
 
 def test_r16_every_page_is_measured(put):
