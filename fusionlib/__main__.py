@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="grey levels of a 16-bit or float infrared image that become black and white",
     )
+    fuse.add_argument(
+        "--ir-rgb", choices=["luma"], help="take the luma of a pseudo-colour infrared image"
+    )
     _add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
 
@@ -133,6 +136,7 @@ def _fuse(options: argparse.Namespace) -> None:
         "grey": options.grey,
         "resize": options.resize,
         "ir_range": tuple(options.ir_range) if options.ir_range else None,
+        "ir_rgb": options.ir_rgb or "grey",
     }
     if folders:
         written = len(list(inference.fuse_files(fuser, pairs, options.out, **reading)))

@@ -160,6 +160,7 @@ def load_pair(
     *,
     resize: Literal["ir-to-vi"] | None = None,
     ir_range: tuple[float, float] | None = None,
+    ir_rgb: Literal["grey", "luma"] = "grey",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read both images of a pair.
 
@@ -168,6 +169,7 @@ def load_pair(
         resize: ``"ir-to-vi"`` brings a smaller or larger infrared image to the size of the
             visible one (bicubic) instead of refusing the pair.
         ir_range: see `fusionlib.images.read_ir`.
+        ir_rgb: see `fusionlib.images.read_ir`.
 
     Returns:
         Infrared (H, W) and visible RGB (H, W, 3), float32 in [0, 1].
@@ -176,7 +178,7 @@ def load_pair(
         PairError: different sizes.
         ImageError: see `fusionlib.images`.
     """
-    ir, vi = read_ir(pair.ir, ir_range=ir_range), read_vi(pair.vi)
+    ir, vi = read_ir(pair.ir, ir_range=ir_range, ir_rgb=ir_rgb), read_vi(pair.vi)
     if ir.shape == vi.shape[:2]:
         return ir, vi
     if resize != "ir-to-vi":

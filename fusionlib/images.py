@@ -60,7 +60,7 @@ def read_ir(
         raise ImageError(
             f"{path}: an infrared image with three channels that differ by up to {spread:.0f} "
             f"levels looks like pseudo-colour or a visible image; expected grey. "
-            f'Pass ir_rgb="luma" to use its luma.'
+            f'Pass ir_rgb="luma" (--ir-rgb luma) to use its luma.'
         )
     return luma8(image).astype(np.float32) / np.float32(255)
 

@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -115,16 +114,22 @@ def fuse_files(
     out: Path | str,
     *,
     grey: bool = False,
-    resize: Literal["ir-to-vi"] | None = None,
-    ir_range: tuple[float, float] | None = None,
+    **reading: object,
 ) -> Iterator[Path]:
     """Fuse pairs into ``out/<name>.png``, yielding each path once it is written.
+
+    Args:
+        fuser: from `load_fuser`.
+        pairs: the files.
+        out: folder, made if needed.
+        grey: see `fuse_pair`.
+        reading: options of `fusionlib.datasets.load_pair`.
 
     Raises:
         PairError: a pair does not fit; found from the headers, before anything is fused.
         ImageError: a file is damaged.
     """
-    if resize is None:
+    if reading.get("resize") is None:
         wrong = [f"{pair.name}: {reason}" for pair in pairs if (reason := check_pair(pair))]
         if wrong:
             raise PairError(
@@ -132,7 +137,7 @@ def fuse_files(
                 f"(--resize ir-to-vi scales infrared images of another size)"
             )
     for pair in tqdm(pairs, desc="fusing", unit="pair"):
-        fused = fuse_pair(fuser, pair, grey=grey, resize=resize, ir_range=ir_range)
+        fused = fuse_pair(fuser, pair, grey=grey, **reading)
         yield save_image(Path(out) / f"{pair.name}.png", fused)
 
 

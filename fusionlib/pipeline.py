@@ -30,10 +30,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.errors import NotebookError
+from fusionlib.training import PRESETS
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
-PRESETS = ("quick", "cpu", "paper")
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
 ROOT = Path(__file__).resolve().parents[1]  # the checkout: fusionlib/, notebooks/, data/
 
@@ -69,7 +69,7 @@ def run_paper(
         preset: One of ``PRESETS``; also the name of the folder for everything that is made.
         data_root: Folder of the datasets; None leaves the choice to the notebooks.
         encoder: Name of the frozen image encoder.
-        weights: Weights file, or bare name of shipped weights; None leaves the choice, too.
+        weights: Weights file; None leaves the choice, too.
         runs_dir: Where the folder of the preset is.
         device: Where the networks run.
         seed: Seed of everything random.
@@ -150,8 +150,8 @@ def _declared_parameters(path: Path, source: NotebookNode) -> dict[str, object]:
 
 
 def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None or (name == "weights" and re.fullmatch(r"[\w-]+", str(value))):
-        return value and str(value)  # a bare name says which of the shipped weights
+    if value is None:
+        return None
     path = Path(os.path.abspath(str(value)))
     if not (path.is_file() if name == "weights" else path.is_dir()):
         raise NotebookError(f"parameter {name!r}: {path} does not exist, or is of the wrong kind")

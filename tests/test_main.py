@@ -91,6 +91,13 @@ def test_r01_to_r14_bad_inputs_are_explained_and_leave_nothing(
     assert "Traceback" not in said and not (tmp_path / "fused.png").exists()
 
 
+def test_r13_pseudo_colour_infrared_is_accepted_on_request(pair, tmp_path, capsys):
+    pseudo_colour(tmp_path / "ir" / "camp.png")
+    out = tmp_path / "fused.png"
+    assert run(capsys, "fuse", *pair, "-o", out, "--ir-rgb", "luma")[0] == 0
+    assert Image.open(out).size == (256, 256)
+
+
 def test_r01_orphans_of_both_folders_are_listed(pair, tmp_path, capsys):
     save_image(tmp_path / "ir" / "lonely.png", np.zeros((9, 9)))
     save_image(tmp_path / "vi" / "alone.png", np.zeros((9, 9, 3)))
