@@ -202,3 +202,20 @@ def test_download_says_where_the_rest_is_to_be_had(tmp_path, capsys):
 def test_an_unknown_device_is_an_error_not_a_traceback(pair, tmp_path, capsys):
     status, _, said = run(capsys, "fuse", *pair, "-o", tmp_path / "x.png", "--device", "cuda:99")
     assert status == 2 and "--device cuda:99" in said
+
+
+@pytest.mark.slow
+def test_a_full_vit_b_32_from_a_local_file_trains_and_fuses(pair, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    torch.manual_seed(0)
+    file = tmp_path / "vit.safetensors"
+    save_file(open_clip.create_model("ViT-B-32").state_dict(), file)
+    clip = ("--encoder", f"ViT-B-32/{file}")
+    train = ("train", "--preset", "quick", "--steps", 2, "--out", tmp_path / "trained")
+    assert run(capsys, *train, *clip)[0] == 0
+    weights = tmp_path / "trained" / "best.safetensors"
+    fuse = ("fuse", *pair, "-o", tmp_path / "fused.png", *clip)
+    assert run(capsys, *fuse, "--weights", weights)[0] == 0
+    status, _, said = run(capsys, *fuse)  # the shipped weights know another encoder
+    assert status == 2 and "'embedded'" in said and "fusionlib train --encoder" in said
