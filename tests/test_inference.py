@@ -35,7 +35,8 @@ def test_the_same_input_gives_the_same_output(fuser):
 def test_r15_constant_images_are_not_stretched(fuser):
     fused = fuser(np.full((48, 64), 0.5, np.float32), np.full((48, 64, 3), 0.5, np.float32))
     inner = fused[8:-8, 8:-8]
-    assert abs(inner.mean() - 0.5) < 0.1 and np.ptp(inner) < 0.1
+    # a stretched constant would be black or white; how near 0.5 it stays depends on the weights
+    assert np.ptp(inner) < 0.01 and 0.25 < inner.mean() < 0.75
 
 
 @pytest.mark.parametrize("scene", ["night_street", "night_crossing", "dusk_camp"])
