@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PRESET ?= quick
 ENCODER ?= embedded
+DEVICE ?= cpu
 BIN := .venv/bin
 # keep freed memory: convolutions on the CPU run in a third of the time
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
@@ -11,7 +12,7 @@ FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
 .PHONY: paper test test-slow notebooks lab lint clean
 
 paper: .venv/current
-	$(BIN)/python -m fusionlib paper --preset $(PRESET) --encoder '$(ENCODER)'
+	$(BIN)/python -m fusionlib paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
 
 # FUSIONLIB_DATA and FUSIONLIB_WEIGHTS are passed on; nbval runs on the synthetic scenes, so that
 # committed outputs can be compared.
