@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
+    train.add_argument("--init", type=Path, help="weights to start from instead of random ones")
     train.add_argument("--compile", action="store_true", help="use torch.compile")
     train.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
     _add_model(train, "embedded")
@@ -152,6 +153,7 @@ def _train(options: argparse.Namespace) -> None:
     from fusionlib.clip import EMBEDDED, load_encoder
     from fusionlib.run import open_run
     from fusionlib.training import Trainer
+    from fusionlib.weights import load_weights
 
     out = options.out or Path("runs") / "train" / options.preset
     run = open_run(
@@ -173,7 +175,14 @@ def _train(options: argparse.Namespace) -> None:
     device = _device(options.device)
     encoder = load_encoder(run.encoder, device)
     trainer = Trainer(
-        config, encoder, run.pairs("train"), run.pairs("val"), out, device, compiled=options.compile
+        config,
+        encoder,
+        run.pairs("train"),
+        run.pairs("val"),
+        out,
+        device,
+        compiled=options.compile,
+        init=load_weights(options.init, encoder) if options.init else None,
     )
     if trainer.step:
         print(f"going on after step {trainer.step} of {trainer.total}")

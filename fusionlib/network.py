@@ -18,6 +18,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # BT.601
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -32,6 +34,8 @@ class NetworkConfig:
         reduction: E / hidden width of Adapter, IRA and VIA.
         use_cii: inject encoder features; False is the ablation "without CII".
         use_cff: fuse guided by encoder features; False concatenates ("without CFF").
+        residual: FD's Tanh is added to max(I_i, Y_v), the target of equation 6, so that training
+            need not find brightness first; False makes it the fused luma itself.
     """
 
     embed: int = 512
@@ -42,6 +46,7 @@ class NetworkConfig:
     reduction: int = 8
     use_cii: bool = True
     use_cff: bool = True
+    residual: bool = True
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -242,6 +247,9 @@ class FusionNet(nn.Module):
             nn.Conv2d(config.width, 1, 3, padding=1),
             nn.Tanh(),
         )
+        if config.residual:  # an untrained network gives max(I_i, Y_v)
+            nn.init.zeros_(self.decoder[2].weight)
+            nn.init.zeros_(self.decoder[2].bias)
 
     def forward(self, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """Fuse.
@@ -265,4 +273,8 @@ class FusionNet(nn.Module):
             f_fused = self.cff(f_ir, f_vi, c_ir, c_vi)  # (B, 2C, H, W)
         else:
             f_fused = torch.cat([f_ir, f_vi], dim=1)  # (B, 2C, H, W)
-        return self.decoder(f_fused)
+        out = self.decoder(f_fused)  # (B, 1, H, W)
+        if self.config.residual:
+            y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (B, 1, H, W)
+            out = (torch.maximum(ir, y) + out).clamp(-1, 1)
+        return out

@@ -4,6 +4,7 @@ Everything random in step k (which pairs, which crops, which flips) is drawn fro
 is seeded with (seed, k) alone, so the state of a training is its weights, its optimizer and k.
 """
 
+import copy
 import csv
 import dataclasses
 import io
@@ -21,14 +22,13 @@ from tqdm.auto import tqdm
 
 from fusionlib.clip import ImageEncoder
 from fusionlib.datasets import Pair, load_pair
-from fusionlib.errors import TrainingError
+from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.losses import LAMBDA, GradientTarget, Losses, fusion_loss
-from fusionlib.network import FusionNet, NetworkConfig
-from fusionlib.weights import save_weights, write_atomically
+from fusionlib.network import LUMA, FusionNet, NetworkConfig
+from fusionlib.weights import Weights, save_weights, write_atomically
 
-VALIDATION_CROPS = 4  # of each validation pair
-LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss")
-BT601 = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+VALIDATION_CROPS = 2  # of each validation pair
+LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TrainConfig:
         lr_peak: learning rate after warm-up.
         warmup: share of the steps in which the rate rises (the paper: 20 of 100 epochs).
         clip_norm: gradients are scaled down to this norm.
+        average: decay of a moving average of the weights, which is what is kept; 0 for none.
         loss_weight: λ of equation 8.
         target: reading of equation 7, see `fusionlib.losses.gradient_loss`.
         validate_every: steps between validations and checkpoints.
@@ -60,6 +61,7 @@ class TrainConfig:
     lr_peak: float = 1e-3
     warmup: float = 0.2
     clip_norm: float = 1.0
+    average: float = 0.0
     loss_weight: float = LAMBDA
     target: GradientTarget = "signed"
     validate_every: int = 100
@@ -74,7 +76,7 @@ class TrainConfig:
 
 PRESETS = {
     "quick": TrainConfig(steps=24, batch=2, crop=96, validate_every=8),
-    "cpu": TrainConfig(steps=1500, batch=4, crop=128, validate_every=100),
+    "cpu": TrainConfig(steps=1500, batch=4, crop=128, average=0.99, validate_every=100),
     "paper": TrainConfig(validate_every=500),
 }
 
@@ -156,7 +158,7 @@ def forward_loss(
     features = encoder(torch.cat([ir.expand(-1, 3, -1, -1), vi]))  # both images in one batch
     c_ir, c_vi = features.chunk(2)
     fused = (net(2 * ir - 1, 2 * vi - 1, c_ir, c_vi) + 1) / 2
-    y = (vi * BT601.to(vi)).sum(dim=1, keepdim=True)
+    y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)
     return fusion_loss(fused, ir, y, weight=config.loss_weight, target=config.target)
 
 
@@ -172,9 +174,11 @@ class Trainer:
         device: where to compute.
         resume: continue a checkpoint that is found; False starts anew and replaces it.
         compiled: run training steps through ``torch.compile`` (needs a C++ compiler on the CPU).
+        init: weights to start from instead of random ones.
 
     Raises:
         TrainingError: nothing to train on, or the checkpoint belongs to another recipe or data.
+        WeightsError: ``init`` is for another network; only ``residual`` may differ.
     """
 
     def __init__(
@@ -187,6 +191,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         resume: bool = True,
         compiled: bool = False,
+        init: Weights | None = None,
     ):
         network = dataclasses.replace(config.network, embed=encoder.embed)
         self.config = dataclasses.replace(config, network=network)
@@ -198,9 +203,13 @@ class Trainer:
         with torch.random.fork_rng():  # leaves the caller's generator alone
             torch.manual_seed(config.seed)
             net = FusionNet(network)
+        self.init = init
+        if init is not None:
+            start_from(net, init)
         # channels_last: the convolutions of this network run in 0.6 of the time on the CPU
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self._fuse = torch.compile(self.net) if compiled else self.net
+        self.kept = copy.deepcopy(self.net) if config.average else self.net  # what is saved
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.step, self.best, self.log = 0, math.inf, []
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -224,10 +233,10 @@ class Trainer:
                 row = self._step()
                 self.step += 1
                 if self.step % self.config.validate_every == 0 or self.step == self.total:
-                    row["val_loss"] = self.validate()
+                    row |= self._validate()
                 self.log.append(row)
                 if self.step % self.config.validate_every == 0 or self.step == stop:
-                    self._save(row.get("val_loss"))
+                    self._save(row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", val=f"{self.best:.4f}", refresh=False)
                 bar.update()
         return self.log
@@ -259,14 +268,33 @@ class Trainer:
                 f"checkpoint in {self.folder} is from before. Try a smaller lr_peak."
             )
         self.optimizer.step()
+        self._average()
         return {"step": self.step, "lr": lr, **values}
 
     @torch.no_grad()
-    def validate(self) -> float:
+    def _average(self) -> None:
+        """Move the kept weights towards the present ones, BatchNorm's statistics among them."""
+        if self.kept is self.net:
+            return
+        present = self.net.state_dict()
+        for key, value in self.kept.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(present[key], 1 - self.config.average)
+            else:  # BatchNorm's count of batches
+                value.copy_(present[key])
+
+    def _validate(self) -> dict[str, float]:
+        row = {"val_loss": self.validate(self.net)}
+        if self.kept is not self.net:
+            row["val_loss_average"] = self.validate(self.kept)
+        return row
+
+    @torch.no_grad()
+    def validate(self, net: FusionNet) -> float:
         """Mean loss over the same crops of the validation pairs every time; NaN without pairs."""
         if self.val_images is None:
             return math.nan
-        self.net.eval()
+        net.eval()
         rng = np.random.default_rng([self.config.seed, 3])
         indices = list(range(len(self.val_images))) * VALIDATION_CROPS
         total = 0.0
@@ -274,7 +302,7 @@ class Trainer:
             chosen = indices[start : start + self.config.batch]
             ir, vi = self.val_images.crops(chosen, self.config.crop, rng)
             losses = forward_loss(
-                self.net, self.encoder, ir.to(self.device), vi.to(self.device), self.config
+                net, self.encoder, ir.to(self.device), vi.to(self.device), self.config
             )
             total += float(losses.loss) * len(chosen)
         return total / len(indices)
@@ -293,6 +321,7 @@ class Trainer:
             "val_pairs": len(self.val_images or ()),
             "mean_loss_of_last_100_steps": sum(row["loss"] for row in tail) / max(1, len(tail)),
             "best_val_loss": None if math.isinf(self.best) else self.best,
+            "init": self.init and {"sha256": self.init.sha256, "record": self.init.record},
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
@@ -304,20 +333,23 @@ class Trainer:
         return {
             "config": dataclasses.asdict(self.config),
             "encoder": self.encoder.fingerprint,
+            "init": self.init and self.init.sha256,
             "train": [f"{pair.dataset}/{pair.name}" for pair in self.train_images.pairs],
             "val": [f"{p.dataset}/{p.name}" for p in getattr(self.val_images, "pairs", ())],
         }
 
-    def _save(self, val_loss: float | None) -> None:
-        if val_loss is not None and val_loss < self.best:
+    def _save(self, row: dict[str, float]) -> None:
+        val_loss = row.get("val_loss_average", row.get("val_loss", math.nan))
+        if val_loss < self.best:
             self.best = val_loss
-            save_weights(self.folder / "best.safetensors", self.net, self.encoder, self.record())
-        save_weights(self.folder / "last.safetensors", self.net, self.encoder, self.record())
+            save_weights(self.folder / "best.safetensors", self.kept, self.encoder, self.record())
+        save_weights(self.folder / "last.safetensors", self.kept, self.encoder, self.record())
         buffer = io.BytesIO()
         torch.save(
             {
                 "identity": self._identity(),
                 "net": self.net.state_dict(),
+                "kept": self.kept.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "best": self.best,
@@ -347,8 +379,25 @@ class Trainer:
                 f"folder, or the settings it was started with"
             )
         self.net.load_state_dict(state["net"])
+        self.kept.load_state_dict(state["kept"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.log = state["step"], state["best"], state["log"]
+
+
+def start_from(net: FusionNet, init: Weights) -> None:
+    """Copy weights into a network; if ``residual`` differs, its last layer stays as it is.
+
+    Raises:
+        WeightsError: any other setting of the two networks differs.
+    """
+    settings = dataclasses.replace(init.net.config, residual=net.config.residual)
+    if settings != net.config:
+        raise WeightsError(f"{init.path} is for {init.net.config}, not for {net.config}")
+    tensors = init.net.state_dict()
+    if init.net.config != net.config:  # a fused luma is not a correction to the maximum
+        last = f"decoder.{len(net.decoder) - 2}."
+        tensors |= {k: v for k, v in net.state_dict().items() if k.startswith(last)}
+    net.load_state_dict(tensors)
 
 
 def _difference(found: Any, expected: Any) -> str:

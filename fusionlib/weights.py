@@ -99,7 +99,9 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        config = NetworkConfig(**json.loads(metadata["config"]))
+        stored = json.loads(metadata["config"])
+        # written before there was `residual`, when the Tanh was the fused luma itself
+        config = NetworkConfig(**{"residual": False} | stored)
         name, title = metadata["encoder"], metadata["encoder_title"]
         record = json.loads(metadata["record"])
     except (SafetensorError, OSError) as error:
