@@ -35,3 +35,15 @@ class TrainingError(FusionError):
 
 class NotebookError(FusionError):
     """A notebook was refused before its kernel started, or did not reach its closing line."""
+
+
+class MetricError(FusionError):
+    """Images a metric cannot compare: other shapes, not 8-bit luma, or too small."""
+
+
+class TooSmallError(MetricError):
+    """Images smaller than a metric's window."""
+
+
+class UndefinedError(MetricError):
+    """A metric has no value for these images, although they are valid, such as 0 / 0."""
