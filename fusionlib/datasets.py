@@ -108,7 +108,7 @@ def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair
         DatasetError: a folder is missing.
     """
     ir, vi = Path(ir), Path(vi)
-    ir_files, vi_files = _images_by_stem(ir), _images_by_stem(vi)
+    ir_files, vi_files = images_by_stem(ir), images_by_stem(vi)
     problems = []
     for folder, orphans in ((ir, ir_files.keys() - vi_files), (vi, vi_files.keys() - ir_files)):
         if orphans:
@@ -370,7 +370,7 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _images_by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path) -> dict[str, Path]:
     """Normalised stem → file."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")

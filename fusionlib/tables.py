@@ -3,25 +3,49 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from fusionlib.weights import write_atomically
+from fusionlib.errors import DatasetError
+from fusionlib.files import write_atomically
+from fusionlib.metrics import METRICS
 
 COLUMNS = ["dataset", "name", "method", "metric", "value"]
+ORIGIN = ["reason", "files"]  # why there is no value; which images, protocol and version
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:
     """Write per-image values as CSV: sorted, exact, the same bytes for the same values.
 
     Args:
-        frame: columns `COLUMNS`, one row a value.
+        frame: columns `COLUMNS`, one row a value; and ``reason`` and ``files`` where they exist,
+            see `fusionlib.evaluation.evaluate`.
         path: target.
     """
-    ordered = frame[COLUMNS].sort_values(COLUMNS[:-1], kind="stable")
+    columns = [*COLUMNS, *(name for name in ORIGIN if name in frame)]
+    ordered = frame[columns].sort_values(COLUMNS[:-1], kind="stable")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ordered.to_csv(index=False, lineterminator="\n").encode())
     return path
+
+
+def read_values(path: Path | str) -> pd.DataFrame:
+    """Read what `write_values` wrote; values come back bit for bit.
+
+    Raises:
+        DatasetError: not such a file.
+    """
+    columns = [*COLUMNS, *ORIGIN]
+    kinds = {name: float if name == "value" else str for name in columns}
+    try:
+        frame = pd.read_csv(
+            path, dtype=kinds, keep_default_na=False, na_values={"value": [""]},
+            float_precision="round_trip",
+        )  # fmt: skip
+        return frame.reindex(columns=columns, fill_value="")[columns]
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path}: not a table of per-image values ({error})") from error
 
 
 def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -33,7 +57,7 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
 
     Returns:
         Index ``(dataset, n, method)``, a column for each metric. A mean over values of which one
-        is missing is missing, too.
+        is missing is missing, too; ``attrs["undefined"]`` says why.
 
     Raises:
         ValueError: the methods were not measured on the same images.
@@ -44,9 +68,8 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
         if len(set(images.values())) > 1:
             raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
     sizes = frame.groupby("dataset")["name"].nunique()
-    means = frame.groupby(["dataset", "method", "metric"])["value"].agg(
-        lambda values: values.mean(skipna=False)
-    )
+    grouped = frame.groupby(["dataset", "method", "metric"], sort=False)
+    means = grouped["value"].agg(lambda values: values.mean(skipna=False))
     rows = {
         (dataset, int(sizes[dataset]), method): means[dataset, method]
         for dataset in dict.fromkeys(frame["dataset"])
@@ -55,11 +78,24 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
     }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["dataset", "n", "method"])
-    return table[list(dict.fromkeys(frame["metric"]))]
+    table = table[list(dict.fromkeys(frame["metric"]))]
+    table.attrs["undefined"] = [_undefined(*key, group) for key, group in grouped if _gaps(group)]
+    return table
+
+
+def _gaps(group: pd.DataFrame) -> int:
+    return int(group["value"].isna().sum())
+
+
+def _undefined(dataset: str, method: str, metric: str, group: pd.DataFrame) -> str:
+    """Why a cell has no mean."""
+    reasons = sorted(set(group.loc[group["value"].isna()].get("reason", pd.Series(dtype=str))))
+    told = f" ({'; '.join(filter(None, reasons))})" if any(reasons) else ""
+    return f"{dataset}, {method}, {metric}: {_gaps(group)} of {len(group)} values undefined{told}"
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -> list[Path]:
-    """Write a table as CSV (exact) and as Markdown (four decimals, with its note).
+    """Write a table as CSV (exact) and as Markdown (four decimals, the best bold, with its note).
 
     Args:
         table: from `mean_table`.
@@ -70,15 +106,42 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = table.reset_index()
+    titles = [METRICS[c].title if c in METRICS else str(c) for c in flat.columns]
     lines = [
-        "| " + " | ".join(map(str, flat.columns)) + " |",
+        "| " + " | ".join(titles) + " |",
         "|" + "|".join(" --- " if c in table.index.names else " ---: " for c in flat.columns) + "|",
     ]
-    for row in flat.itertuples(index=False):
-        cells = [f"{v:.4f}" if isinstance(v, float) else str(v).replace("|", "\\|") for v in row]
-        lines.append("| " + " | ".join("–" if cell == "nan" else cell for cell in cells) + " |")
-    markdown = "\n".join([*lines, "", note, ""])
+    best = _best(table)
+    for position, row in enumerate(flat.itertuples(index=False)):
+        cells = [_cell(v, (position, c) in best) for c, v in zip(flat.columns, row, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = [note]
+    if undefined := table.attrs.get("undefined"):
+        notes.append(f"No mean where a value is undefined: {'. '.join(undefined)}.")
+    markdown = "\n".join([*lines, "", *notes, ""])
     csv_path, md_path = folder / f"{name}.csv", folder / f"{name}.md"
     write_atomically(csv_path, flat.to_csv(index=False, lineterminator="\n").encode())
     write_atomically(md_path, markdown.encode())
     return [csv_path, md_path]
+
+
+def _cell(value: object, is_best: bool) -> str:
+    if not isinstance(value, float):
+        return str(value).replace("|", "\\|")
+    if np.isnan(value):
+        return "–"
+    return f"**{value:.4f}**" if is_best else f"{value:.4f}"
+
+
+def _best(table: pd.DataFrame) -> set[tuple[int, str]]:
+    """(row, column) of the best method of each dataset, in columns that hold a metric."""
+    if "method" not in table.index.names or "dataset" not in table.index.names:
+        return set()
+    best = set()
+    rows = pd.Series(range(len(table)), index=table.index)
+    for name in (column for column in table if column in METRICS):
+        for _, values in table[name].groupby("dataset", sort=False):
+            top = values.max() if METRICS[name].direction == "higher" else values.min()
+            if len(values) > 1:
+                best |= {(int(rows[key]), name) for key in values.index[values == top]}
+    return best

@@ -23,9 +23,10 @@ from tqdm.auto import tqdm
 from fusionlib.clip import ImageEncoder
 from fusionlib.datasets import Pair, load_pair
 from fusionlib.errors import TrainingError, WeightsError
+from fusionlib.files import write_atomically
 from fusionlib.losses import LAMBDA, GradientTarget, Losses, fusion_loss
 from fusionlib.network import LUMA, FusionNet, NetworkConfig
-from fusionlib.weights import Weights, save_weights, write_atomically
+from fusionlib.weights import Weights, save_weights
 
 VALIDATION_CROPS = 2  # of each validation pair
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")

@@ -7,8 +7,6 @@ people and the sha256 of the former, because safetensors loads a flipped byte si
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from fusionlib.clip import ImageEncoder
-from fusionlib.errors import FusionError, WeightsError
+from fusionlib.errors import WeightsError
+from fusionlib.files import file_sha256, write_atomically
 from fusionlib.network import FusionNet, NetworkConfig
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights" / "full.safetensors"
@@ -120,29 +119,6 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
     return Weights(net.eval(), path, digest, name, title, record)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes so that the file appears whole or not at all, and survives a power cut.
-
-    Raises:
-        FusionError: disk full, read-only folder and the like; a file of that name stays as it was.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-        raise FusionError(
-            f"{path} cannot be written ({error.strerror or error}): it needs {len(data)} bytes, "
-            f"{free} are free there"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _in_fixed_order(data: bytes) -> bytes:
     """Metadata sorted (safetensors shuffles it), so that equal weights have equal sha256."""
     size = int.from_bytes(data[:8], "little")
@@ -164,7 +140,7 @@ def _verified_digest(path: Path) -> str:
             f"{described}, which holds the checksum of {path.name}, is missing or damaged; copy "
             f"both files together"
         ) from error
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    actual = file_sha256(path)
     if actual != expected:
         raise WeightsError(f"{path} is damaged: sha256 {actual}, expected {expected}")
     return actual

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fusionlib import network
 from fusionlib.network import FusionNet, NetworkConfig
 
-SMALL = NetworkConfig(embed=24, width=8, blocks=1, heads=2, reduction=2)
+SMALL = NetworkConfig(embed=24, width=8, blocks=1, heads=2, reduction=2, residual=False)
 ABLATIONS = [
     pytest.param(cii, cff, id=f"cii={cii}-cff={cff}")
     for cii, cff in itertools.product((True, False), repeat=2)
@@ -430,3 +430,24 @@ def test_every_parameter_learns(use_cii, use_cff):
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_an_untrained_residual_network_gives_the_maximum_of_the_sources():
+    net = FusionNet(dataclasses.replace(SMALL, residual=True)).eval()
+    ir, vi, c_ir, c_vi = inputs()
+    ir, vi = ir.clamp(-1, 1), vi.clamp(-1, 1)
+    y = 0.299 * vi[:, :1] + 0.587 * vi[:, 1:2] + 0.114 * vi[:, 2:]
+    torch.testing.assert_close(net(ir, vi, c_ir, c_vi), torch.maximum(ir, y))
+
+
+def test_the_residual_is_added_to_the_maximum_and_kept_in_range():
+    config = dataclasses.replace(SMALL, residual=True)
+    net, plain = stir(FusionNet(config)).double().eval(), FusionNet(SMALL).double().eval()
+    plain.load_state_dict(net.state_dict())
+    ir, vi, c_ir, c_vi = (x.double() for x in inputs())
+    ir, vi = ir.clamp(-1, 1), vi.clamp(-1, 1)
+    y = 0.299 * vi[:, :1] + 0.587 * vi[:, 1:2] + 0.114 * vi[:, 2:]
+    correction = plain(ir, vi, c_ir, c_vi)
+    expected = (torch.maximum(ir, y) + correction).clamp(-1, 1)
+    close(net(ir, vi, c_ir, c_vi), array(expected), 1e-12)
+    assert (expected == 1).any() and correction.abs().min() > 0  # both cases occur

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from fusionlib import tables
+from fusionlib.errors import DatasetError
 
 ROWS = [
     ("B", "1", "ours", "ag", 1.0),
@@ -57,3 +58,45 @@ def test_r52_a_pipe_in_a_name_does_not_break_the_markdown(tmp_path):
     table = tables.mean_table(frame([("A", "x", "a|b", "ag", 1.0)]))
     row = tables.write_table(table, tmp_path, "t", "note")[1].read_text().splitlines()[2]
     assert row == "| A | 1 | a\\|b | 1.0000 |"
+
+
+def test_r49_the_reason_of_an_empty_mean_stands_below_the_table(tmp_path):
+    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
+    told = frame(rows).assign(reason=["", "too small", "", ""])
+    markdown = tables.write_table(tables.mean_table(told), tmp_path, "t", "note")[1].read_text()
+    assert "B, ours, ag: 1 of 2 values undefined (too small)." in markdown
+
+
+def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
+    rows = [
+        (dataset, "x", method, metric, value)
+        for dataset, method, qabf, qcv in (
+            ("A", "ours", 0.5, 300.0),
+            ("A", "other", 0.25, 200.0),
+            ("B", "ours", 0.125, 1.0),
+            ("B", "other", 0.25, 1.0),
+        )
+        for metric, value in (("qabf", qabf), ("qcv", qcv))
+    ]
+    lines = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "n")[1].read_text()
+    head, _, *body = lines.splitlines()[:6]
+    assert head == "| dataset | n | method | Q_AB/F ↑ | Q_CV ↓ |"
+    assert body[:4] == [
+        "| A | 1 | ours | **0.5000** | 300.0000 |",
+        "| A | 1 | other | 0.2500 | **200.0000** |",
+        "| B | 1 | ours | 0.1250 | **1.0000** |",
+        "| B | 1 | other | **0.2500** | **1.0000** |",
+    ]
+
+
+def test_values_and_reasons_come_back_as_they_were(tmp_path):
+    rows = [("A", "001", "NA", "ag", 0.1 + 0.2), ("A", "002", "NA", "ag", np.nan)]
+    written = frame(rows).assign(reason=["", "too small, sorry"], files=["12", "007e10"])
+    back = tables.read_values(tables.write_values(written, tmp_path / "v.csv"))
+    pd.testing.assert_frame_equal(back, written, check_dtype=False, check_exact=True)
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    (tmp_path / "v.csv").write_text("dataset,name,method,metric,value\nA,1,m,ag,high\n")
+    with pytest.raises(DatasetError, match=r"v.csv"):
+        tables.read_values(tmp_path / "v.csv")

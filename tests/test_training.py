@@ -21,9 +21,9 @@ from torch import nn
 from fusionlib import training, weights
 from fusionlib.clip import ImageEncoder
 from fusionlib.datasets import Pair
-from fusionlib.errors import TrainingError
+from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.losses import Losses, fusion_loss
-from fusionlib.network import NetworkConfig
+from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.training import (
     PRESETS,
     Images,
@@ -32,12 +32,13 @@ from fusionlib.training import (
     batch_indices,
     forward_loss,
     learning_rate,
+    start_from,
     write_log,
 )
 from fusionlib.weights import load_weights
 
 CONFIG = TrainConfig(
-    network=NetworkConfig(width=8, blocks=1, heads=2, reduction=2),
+    network=NetworkConfig(width=8, blocks=1, heads=2, reduction=2, residual=False),
     steps=8,
     batch=2,
     crop=16,
@@ -325,13 +326,13 @@ def test_validation_sees_the_same_crops_each_time(build, monkeypatch):
     monkeypatch.setattr(
         ImageEncoder, "forward", lambda self, x: (seen.append(x), forward(self, x))[1]
     )
-    first = trainer.validate()
-    assert trainer.validate() == first
+    first = trainer.validate(trainer.net)
+    assert trainer.validate(trainer.net) == first
     trainer.run(until=2, progress=False)
     seen.clear()
     before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
-    assert trainer.validate() != first  # the network is another one
-    trainer.validate()
+    assert trainer.validate(trainer.net) != first  # the network is another one
+    trainer.validate(trainer.net)
     half = len(seen) // 2
     assert half and all(map(torch.equal, seen[:half], seen[half:]))
     for key, value in trainer.net.state_dict().items():  # batch statistics, too
@@ -343,14 +344,15 @@ def test_validation_is_the_mean_over_pairs_whatever_the_batch(pairs, encoder, tm
     for batch in (1, 2, 5):
         config = dataclasses.replace(CONFIG, batch=batch)
         trainer = Trainer(config, encoder, pairs[:2], pairs, tmp_path / str(batch))
-        values.append(trainer.validate())
+        values.append(trainer.validate(trainer.net))
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
 
 
 def test_log_has_a_row_for_each_step(whole):
     with (whole / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["step", "lr", "loss", "loss_int", "loss_grad", "val_loss"]
+    columns = ["step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average"]
+    assert list(rows[0]) == columns
     assert [int(row["step"]) for row in rows] == list(range(8))
     assert [bool(row["val_loss"]) for row in rows] == [i in (2, 5, 7) for i in range(8)]
     for row in rows:
@@ -385,7 +387,7 @@ def test_weights_of_a_training_load_and_say_how_they_came_about(whole, encoder):
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(build, monkeypatch, tmp_path):
     losses = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
+    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses))
     build(steps=6, validate_every=2).run(progress=False)
     best = load_weights(tmp_path / "run" / "best.safetensors")
     last = load_weights(tmp_path / "run" / "last.safetensors")
@@ -658,3 +660,77 @@ def test_r46_image_smaller_than_a_crop(encoder, pairs, tmp_path, part):
         Trainer(config, encoder, parts["train"], parts["val"], tmp_path / "run")
     assert not (tmp_path / "run").exists()
     Trainer(dataclasses.replace(CONFIG, crop=32), encoder, **parts, folder=tmp_path / "run")
+
+
+# --- Average of the weights, and weights to start from --------------------------------------------
+
+
+def test_the_kept_weights_are_the_moving_average(build):
+    trainer = build(average=0.75, steps=2, validate_every=100)
+    start = {k: v.clone() for k, v in trainer.net.state_dict().items() if v.is_floating_point()}
+    trainer.run(until=1, progress=False)
+    first = {key: trainer.net.state_dict()[key].clone() for key in start}
+    trainer.run(progress=False)
+    second, kept = trainer.net.state_dict(), trainer.kept.state_dict()
+    for key, value in start.items():
+        once = 0.75 * value + 0.25 * first[key]
+        torch.testing.assert_close(kept[key], 0.75 * once + 0.25 * second[key])
+    assert not torch.equal(kept["ire.0.0.weight"], second["ire.0.0.weight"])
+
+
+def test_the_average_is_validated_beside_the_weights_and_saved(build, monkeypatch, tmp_path):
+    trainer = build(average=0.5, steps=4, validate_every=2)
+    losses = {id(trainer.net): iter([1.0, 2.0]), id(trainer.kept): iter([4.0, 3.0])}
+    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses[id(net)]))
+    log = trainer.run(progress=False)
+    assert [row.get("val_loss") for row in log] == [None, 1.0, None, 2.0]
+    assert [row.get("val_loss_average") for row in log] == [None, 4.0, None, 3.0]
+    best = load_weights(tmp_path / "run" / "best.safetensors")
+    assert (best.record["steps"], best.record["best_val_loss"]) == (4, 3.0)  # of the average
+    for key, value in trainer.kept.state_dict().items():
+        assert torch.equal(best.net.state_dict()[key], value)
+
+
+def test_without_average_the_weights_themselves_are_kept(build):
+    trainer = build()
+    assert trainer.kept is trainer.net
+    assert "val_loss_average" not in trainer.run(until=3, progress=False)[2]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_r38_an_average_is_resumed_exactly(build, tmp_path, cut):
+    build("whole", average=0.9).run(progress=False)
+    build("parts", average=0.9).run(until=cut, progress=False)
+    build("parts", average=0.9).run(progress=False)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_training_starts_from_given_weights_and_says_so(build, whole, pairs, encoder, tmp_path):
+    init = load_weights(whole / "last.safetensors", encoder)
+    trainer = Trainer(CONFIG, encoder, pairs[:3], [], tmp_path, init=init)
+    for key, value in trainer.net.state_dict().items():
+        assert torch.equal(value, init.net.state_dict()[key])
+    trainer.run(until=1, progress=False)
+    record = load_weights(tmp_path / "last.safetensors").record
+    assert record["init"] == {"sha256": init.sha256, "record": init.record}
+    with pytest.raises(TrainingError, match="init"):  # the checkpoint began elsewhere
+        Trainer(CONFIG, encoder, pairs[:3], [], tmp_path)
+
+
+def test_weights_of_a_plain_network_start_a_residual_one_but_for_its_last_layer(whole, encoder):
+    init = load_weights(whole / "last.safetensors", encoder)
+    net = FusionNet(dataclasses.replace(init.net.config, residual=True))
+    start_from(net, init)
+    own, given = net.state_dict(), init.net.state_dict()
+    assert {k for k in own if not torch.equal(own[k], given[k])} == {
+        "decoder.2.weight",
+        "decoder.2.bias",
+    }
+    assert not own["decoder.2.weight"].any()
+
+
+def test_weights_of_another_network_start_nothing(whole, encoder):
+    init = load_weights(whole / "last.safetensors", encoder)
+    wide = FusionNet(dataclasses.replace(init.net.config, width=16))
+    with pytest.raises(WeightsError, match=r"last.safetensors.*width=8.*width=16"):
+        start_from(wide, init)

@@ -29,6 +29,7 @@ from fusionlib.metrics.comparison import Comparison, Sources
 __all__ = [
     "METRICS",
     "PAPER",
+    "VERSION",
     "Comparison",
     "Metric",
     "Sources",
@@ -148,6 +149,7 @@ METRICS = {
         ),
     )
 }
+VERSION = 1  # raise it when a value changes: results measured before are then measured again
 PAPER = tuple(name for name, metric in METRICS.items() if metric.in_paper)
 
 # after the imports of the modules of these names, which they replace in this namespace

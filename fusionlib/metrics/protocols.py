@@ -89,6 +89,13 @@ PROTOCOLS = {
 }
 
 
+def check_protocol(protocol: str) -> Protocol:
+    """The protocol of that name, or a MetricError that lists them."""
+    if protocol not in PROTOCOLS:
+        raise MetricError(f"protocol {protocol!r} is not known; one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol]
+
+
 def measure_by(
     protocol: str, sources: Sources, fused: ArrayLike, metrics: Iterable[str] = tuple(METRICS)
 ) -> dict[str, Value]:
@@ -103,7 +110,5 @@ def measure_by(
     Raises:
         MetricError: unknown protocol or metric, or images that do not fit together.
     """
-    if protocol not in PROTOCOLS:
-        raise MetricError(f"protocol {protocol!r} is not known; one of {', '.join(PROTOCOLS)}")
-    chosen = PROTOCOLS[protocol]
+    chosen = check_protocol(protocol)
     return measure(sources, chosen.prepare(np.asarray(fused)), metrics, chosen.replaced)

@@ -26,7 +26,8 @@ def qabf(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
         fused: fused luma, the same.
 
     Returns:
-        0…1, higher is better; NaN if both sources are constant.
+        0…1, higher is better; NaN if both sources are black (other constants have edges at the
+        zero border).
 
     Raises:
         MetricError: see `fusionlib.metrics.comparison.check_luma`; different shapes.
@@ -48,7 +49,7 @@ def from_comparison(pair: Comparison) -> float:
     height, width = pair.fused.shape
     weight = sum(strength.sum() for strength, _ in sources)
     if weight == 0:
-        raise UndefinedError("both sources are constant: there is no edge to keep")
+        raise UndefinedError("both sources are black: there is no edge to keep")
     padded = np.pad(pair.fused, 1)
     kept = 0.0
     for top, end in bands(height, width):
@@ -61,8 +62,9 @@ def from_comparison(pair: Comparison) -> float:
 
 def _preserved(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
     """Q_SF, per pixel."""
-    ratio = g_f.copy()  # where the magnitudes are equal, G is g_F itself
-    np.divide(np.minimum(g_s, g_f), np.maximum(g_s, g_f), out=ratio, where=g_s != g_f)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where both are flat, replaced in the next line
+        ratio = np.minimum(g_s, g_f) / np.maximum(g_s, g_f)
+    np.copyto(ratio, g_f, where=g_s == g_f)  # equal magnitudes: G is g_F itself
     likeness = 1 - np.abs(a_s - a_f) / (np.pi / 2)
     q_g = 1 + np.exp(SLOPE_G * (ratio - MIDDLE_G))
     q_a = 1 + np.exp(SLOPE_A * (likeness - MIDDLE_A))
@@ -81,6 +83,7 @@ def _edges(image: Array) -> tuple[Array, Array]:
 
 def _strength_and_orientation(padded: Array) -> tuple[Array, Array]:
     g_x, g_y = sobel(padded)
-    slope = np.full_like(g_x, np.inf)  # arctan of it is π/2
-    np.divide(-g_y, g_x, out=slope, where=g_x != 0)
-    return np.sqrt(g_x * g_x + g_y * g_y), np.arctan(slope)
+    with np.errstate(divide="ignore", invalid="ignore"):  # by 0, replaced in the next line
+        orientation = np.arctan(-g_y / g_x)
+    orientation[g_x == 0] = np.pi / 2
+    return np.sqrt(g_x * g_x + g_y * g_y), orientation

@@ -30,7 +30,7 @@ def qcv(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
 
     Returns:
         ≥ 0, typically 100…1500, squared grey levels; **lower** is better. NaN if an image is
-        constant (but not black), since it cannot be stretched, or no source has any edge.
+        constant (but not black), since it cannot be stretched, or both sources are black.
 
     Raises:
         MetricError: see `fusionlib.metrics.comparison.check_luma`; different shapes.
@@ -54,7 +54,7 @@ def from_comparison(pair: Comparison) -> float:
     )
     weight = sum(saliency.sum() for saliency, _ in sources)
     if weight == 0:
-        raise UndefinedError("neither source has any edge")
+        raise UndefinedError("both sources are black: no tile is salient")
     seen = _seen(_stretch(pair.fused, "the fused image"))
     errors = (
         float((saliency * _tiles((source - seen) ** 2)).sum()) for saliency, source in sources

@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all, and their checksums."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from fusionlib.errors import FusionError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write bytes so that the file appears whole or not at all, and survives a power cut.
+
+    Raises:
+        FusionError: disk full, read-only folder and the like; a file of that name stays as it was.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        raise FusionError(
+            f"{path} cannot be written ({error.strerror or error}): it needs {len(data)} bytes, "
+            f"{free} are free there"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,112 @@
+"""What the differences between methods are worth: intervals, paired tests, ranks."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fusionlib.metrics import METRICS
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+LEAST_PAIRS = 6  # with fewer, no Wilcoxon test can fall below 0.05
+
+
+def summarise(frame: pd.DataFrame, ours: str = "ours", seed: int = 0) -> pd.DataFrame:
+    """One row a dataset, metric and method.
+
+    Args:
+        frame: columns ``dataset, name, method, metric, value``, every method on the same images.
+        ours: the method the others are compared with.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns ``dataset, metric, method, n, mean, low, high, rank, p, note``: the mean over n
+        images with its 95 % bootstrap interval; the mean over images of the method's rank (1 is
+        best, ties share); p of a two-sided paired Wilcoxon test against ``ours``, Holm-corrected
+        over the methods of that dataset and metric. What cannot be computed is NaN, and ``note``
+        says why.
+
+    Raises:
+        ValueError: the methods were not measured on the same images.
+    """
+    rows = []
+    for (dataset, metric), group in frame.groupby(["dataset", "metric"], sort=False):
+        wide = group.pivot(index="name", columns="method", values="value")
+        wide = wide[list(dict.fromkeys(group["method"]))]
+        counted = group.groupby("method")["name"].nunique()
+        if (counted != len(wide)).any():
+            raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
+        tests = _tests(wide, ours)
+        ranks = _ranks(wide, metric)
+        for method in wide:
+            mean, low, high, note = interval(wide[method].to_numpy(), seed)
+            p, why = tests[method]
+            notes = "; ".join(filter(None, (note, why)))
+            rank = ranks.get(method, np.nan)
+            rows.append((dataset, metric, method, len(wide), mean, low, high, rank, p, notes))
+    columns = ["dataset", "metric", "method", "n", "mean", "low", "high", "rank", "p", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float, str]:
+    """Mean of some values and its 95 % percentile-bootstrap interval.
+
+    Args:
+        values: (n,).
+        seed: of the resampling.
+
+    Returns:
+        Mean, lower and upper end, and an empty note; NaN with the reason for what there is not.
+    """
+    undefined = int(np.isnan(values).sum())
+    if undefined:
+        return np.nan, np.nan, np.nan, f"{undefined} of {len(values)} values undefined"
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, np.nan, np.nan, "interval not computed: n = 1"
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return mean, float(found.low), float(found.high), ""
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's correction of m p-values, (m,): the k-th smallest is multiplied by m − k + 1."""
+    order = np.argsort(p)
+    scaled = np.minimum(p[order] * np.arange(len(p), 0, -1), 1)
+    corrected = np.empty_like(scaled)
+    corrected[order] = np.maximum.accumulate(scaled)
+    return corrected
+
+
+def _tests(wide: pd.DataFrame, ours: str) -> dict[str, tuple[float, str]]:
+    """Method → corrected p against ours, or NaN and why."""
+    results = {method: (np.nan, "") for method in wide}
+    if ours not in wide or len(wide.columns) < 2:
+        return {m: (np.nan, "test not computed: nothing to compare with") for m in wide}
+    raw = {}
+    for method in wide.columns.drop(ours):
+        difference = (wide[method] - wide[ours]).to_numpy()
+        if np.isnan(difference).any():
+            results[method] = (np.nan, "test not computed: undefined values")
+        elif len(difference) < LEAST_PAIRS:
+            results[method] = (np.nan, f"test not computed: n < {LEAST_PAIRS}")
+        elif not difference.any():
+            results[method] = (np.nan, "test not computed: all values equal")
+        else:
+            raw[method] = float(stats.wilcoxon(difference).pvalue)
+    corrected = holm(np.array(list(raw.values()))) if raw else ()
+    return results | {m: (float(p), "") for m, p in zip(raw, corrected, strict=True)}
+
+
+def _ranks(wide: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Mean rank of each method; empty where values are undefined."""
+    if wide.isna().any(axis=None):
+        return {}
+    ascending = metric in METRICS and METRICS[metric].direction == "lower"
+    return wide.rank(axis=1, ascending=ascending).mean().to_dict()
