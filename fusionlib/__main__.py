@@ -1,8 +1,9 @@
-"""Command line: ``python -m fusionlib fuse | train | data | paper``."""
+"""Command line: ``python -m fusionlib fuse | train | evaluate | data | paper``."""
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fusionlib.errors import FusionError, PairError
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
 
+    _add_evaluate(commands)
+
     train = commands.add_parser("train", help="train on the datasets that are present")
     train.set_defaults(command=_train)
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
@@ -78,8 +81,15 @@ def _parser() -> argparse.ArgumentParser:
         "download", help="fetch what can be fetched, say where the rest is"
     )
     download.set_defaults(command=_data_download)
-    download.add_argument("dataset", nargs="*", help="default: all five")
-    download.add_argument("--offline", action="store_true", help="use archives already fetched")
+    download.add_argument(
+        "names", nargs="*", help="datasets, or methods with --weights (default: all)"
+    )
+    download.add_argument(
+        "--weights",
+        action="store_true",
+        help="fetch the published weights of the compared methods instead",
+    )
+    download.add_argument("--offline", action="store_true", help="use what was already fetched")
     for action in (status, prepare, download):
         action.add_argument("--root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
 
@@ -93,6 +103,23 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
     _add_model(paper, "embedded")
     return parser
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a folder of fused images")
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("fused", type=Path, help="folder with <name>.<ext> of every pair")
+    evaluate.add_argument("--dataset", required=True, help="RoadScene, LLVIP, MSRS, M3FD, TNO")
+    evaluate.add_argument(
+        "--part", default="test", choices=["test", "val", "train", "all"], help="default: test"
+    )
+    evaluate.add_argument("--method", help="its name in the CSV (default: the folder's)")
+    evaluate.add_argument("--metrics", nargs="+", help="default: all of fusionlib.metrics.METRICS")
+    evaluate.add_argument("--protocol", default="ours", help="see fusionlib/metrics/protocols.py")
+    evaluate.add_argument("--allow-missing", action="store_true", help="mark pairs without image")
+    evaluate.add_argument("-o", "--out", type=Path, help="CSV of per-image values, continued")
+    evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
+    evaluate.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
 
 
 def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
@@ -192,9 +219,42 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
+def _evaluate(options: argparse.Namespace) -> None:
+    from fusionlib.datasets import default_root, find_pairs, split_pairs
+    from fusionlib.evaluation import evaluate
+    from fusionlib.metrics import METRICS
+    from fusionlib.statistics import summarise
+
+    root = options.data_root or default_root()
+    pairs = find_pairs(root, options.dataset)
+    if not pairs:
+        raise FusionError(f"{root} has no {options.dataset}; see `python -m fusionlib data status`")
+    chosen = pairs if options.part == "all" else split_pairs(pairs, options.dataset)[options.part]
+    method = options.method or options.fused.resolve().name
+    frame = evaluate(
+        {method: options.fused},
+        {options.dataset: chosen},
+        options.metrics or list(METRICS),
+        csv=options.out,
+        protocol=options.protocol,
+        missing="mark" if options.allow_missing else "error",
+        jobs=options.jobs,
+    )
+    print(f"{method}, {options.dataset}, {len(chosen)} pairs, protocol {options.protocol}")
+    for row in summarise(frame, ours=method).itertuples():
+        title = METRICS[row.metric].title
+        if row.mean != row.mean:
+            print(f"{title:9s}        – ({row.note.split(';')[0]})")
+        else:
+            print(f"{title:9s} {row.mean:8.4f}  [{row.low:.4f}, {row.high:.4f}]")
+    if options.out:
+        print(f"per image: {options.out}")
+
+
 def _data_status(options: argparse.Namespace) -> None:
     import pandas as pd
 
+    from fusionlib import baselines
     from fusionlib.datasets import default_root, status
     from fusionlib.sources import SOURCES
 
@@ -205,6 +265,8 @@ def _data_status(options: argparse.Namespace) -> None:
         print(f"missing: {name}, from {SOURCES[name].page}")
     if not table["pairs"].any():
         print("without any of them the notebooks use synthetic scenes")
+    for name, reason in baselines.missing().items():
+        print(f"compared method {name} cannot run: {reason}")
 
 
 def _data_prepare(options: argparse.Namespace) -> None:
@@ -221,13 +283,42 @@ def _data_download(options: argparse.Namespace) -> None:
     from fusionlib.datasets import REAL, REPOSITORY, default_root
     from fusionlib.download import download
 
+    def fetch_pairs(name: str) -> None:
+        cache = REPOSITORY / "data" / "downloads"
+        count = download(name, root, cache=cache, offline=options.offline)
+        print(f"{root / name}: {count} pairs")
+
     root = options.root or default_root()
+    if options.weights:
+        _for_each(options.names or _with_weights(), lambda name: _fetch_weights(name, options))
+    else:
+        _for_each(options.names or REAL, fetch_pairs)
+
+
+def _with_weights() -> list[str]:
+    from fusionlib.baselines import METHODS
+
+    return [name for name, method in METHODS.items() if method.weights]
+
+
+def _fetch_weights(name: str, options: argparse.Namespace) -> None:
+    from fusionlib.baselines import find_method
+    from fusionlib.baselines.published import fetch_weights
+
+    method = find_method(name)
+    if not method.weights:
+        raise FusionError("needs no weights")
+    for file in method.weights:
+        path = fetch_weights(file, offline=options.offline)
+        print(f"{path}: as published at github.com/{file.repository} (its terms apply)")
+
+
+def _for_each(names: Sequence[str], fetch: Callable[[str], None]) -> None:
+    """Fetch what can be had, and fail in the end if something could not."""
     failed = []
-    for name in options.dataset or REAL:
+    for name in names:
         try:
-            cache = REPOSITORY / "data" / "downloads"
-            count = download(name, root, cache=cache, offline=options.offline)
-            print(f"{root / name}: {count} pairs")
+            fetch(name)
         except FusionError as error:
             print(f"{name}: {error}\n", file=sys.stderr)
             failed.append(name)
