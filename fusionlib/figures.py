@@ -10,7 +10,10 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from fusionlib.metrics import METRICS
+
 TEXT_WIDTH = 7.1  # inches, both columns of the journal
+BOX_COLUMNS = 4  # panels side by side
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
     "font.size": 8,
@@ -75,19 +78,26 @@ def image_grid(
     return figure
 
 
-def metric_boxes(frame: pd.DataFrame, titles: dict[str, str] | None = None) -> Figure:
+def metric_boxes(frame: pd.DataFrame) -> Figure:
     """One panel a metric: the per-image values of every method in every dataset.
 
     Args:
         frame: columns ``dataset, name, method, metric, value``.
-        titles: metric → title of its panel, such as ``"AG ↑"``.
     """
     metrics = list(dict.fromkeys(frame["metric"]))
+    columns = min(len(metrics), BOX_COLUMNS)
+    rows = -(-len(metrics) // columns)
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(metrics), figsize=(TEXT_WIDTH, 2.6), squeeze=False, layout="constrained"
+            rows,
+            columns,
+            figsize=(TEXT_WIDTH, 0.4 + 2.1 * rows),
+            squeeze=False,
+            layout="constrained",
         )
-        for axis, metric in zip(axes[0], metrics, strict=True):
+        for axis in axes.flat[len(metrics) :]:
+            axis.remove()
+        for axis, metric in zip(axes.flat, metrics, strict=False):
             values = frame[frame["metric"] == metric]
             sns.boxplot(
                 values,
@@ -99,11 +109,36 @@ def metric_boxes(frame: pd.DataFrame, titles: dict[str, str] | None = None) -> F
                 linewidth=0.7,
                 ax=axis,
             )
-            axis.set(xlabel="", ylabel="", title=(titles or {}).get(metric, metric))
-            axis.tick_params(axis="x", labelrotation=20)
+            title = METRICS[metric].title if metric in METRICS else metric
+            axis.set(xlabel="", ylabel="", title=title)
+            axis.tick_params(axis="x", labelrotation=30)
             axis.get_legend().remove()
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:
+    """One value for each channel, as bars side by side.
+
+    Args:
+        panels: title of a panel → name of a series → its values, (C,).
+        ylabel: what they are.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(TEXT_WIDTH, 1.8), squeeze=False, sharey=True,
+            layout="constrained",
+        )  # fmt: skip
+        for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
+            width = 0.8 / len(series)
+            for i, (name, values) in enumerate(series.items()):
+                axis.bar(np.arange(len(values)) + i * width, values, width, label=name)
+            axis.set(title=title, xlabel="channel")
+        axes[0, 0].set_ylabel(ylabel)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        if len(labels) > 1:
+            figure.legend(handles, labels, loc="outside right center")
     return figure
 
 
@@ -125,8 +160,13 @@ def training_curves(log: pd.DataFrame, title: str = "") -> Figure:
             ("loss_grad", "L_grad (eq. 7)"),
         ):
             left.plot(log["step"], log[column].rolling(smooth, 1).mean(), label=label, lw=1)
-        held_out = log.dropna(subset="val_loss")
-        left.plot(held_out["step"], held_out["val_loss"], "k.-", label="L, validation", lw=1)
+        for column, look, label in (
+            ("val_loss", "k.-", "L, validation"),
+            ("val_loss_average", "k.:", "the same, averaged weights"),
+        ):
+            if column in log and log[column].notna().any():
+                held_out = log.dropna(subset=column)
+                left.plot(held_out["step"], held_out[column], look, label=label, lw=1)
         left.set(xlabel="step", ylabel=f"mean of {smooth} steps", yscale="log", title=title)
         left.legend()
         right.plot(log["step"], log["lr"], color="0.3", lw=1)
@@ -135,7 +175,12 @@ def training_curves(log: pd.DataFrame, title: str = "") -> Figure:
 
 
 def save_figure(
-    figure: Figure, folder: Path | str, name: str, formats: Sequence[str] = ("png",)
+    figure: Figure,
+    folder: Path | str,
+    name: str,
+    formats: Sequence[str] = ("png",),
+    *,
+    outlines: bool = False,
 ) -> list[Path]:
     """Write a figure without dates, so that equal figures are equal files.
 
@@ -144,6 +189,8 @@ def save_figure(
         folder: where.
         name: file name without suffix.
         formats: ``png`` for images, ``svg`` and ``pdf`` for drawings and charts.
+        outlines: draw the letters of an SVG instead of naming their font, so that nothing moves
+            where that font is missing.
     """
     undated = {
         "png": {"Software": None},
@@ -153,7 +200,7 @@ def save_figure(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | ({"svg.fonttype": "path"} if outlines else {})):
         for suffix in formats:
             path = folder / f"{name}.{suffix}"
             figure.savefig(path, metadata=undated[suffix])

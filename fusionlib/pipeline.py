@@ -216,7 +216,7 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
             iopub_timeout=60,  # seconds for late output; nbclient's 4 are few on a busy machine
             execution_timeout=int(timeout) + 1,  # for the kernel's last words; for each cell:
             timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
-            kernel_manager_class=_OwnKernel,
+            kernel_manager_class=OwnKernel,
             on_cell_execute=lambda cell, cell_index: started.append(cell_index),
             on_cell_executed=refuse_quit,
         )
@@ -253,11 +253,12 @@ def _place(source: NotebookNode, at: int) -> str:
     return f"section {headings[-1]!r}, cell {at + 1}" if headings else f"cell {at + 1}"
 
 
-class _OwnKernel(AsyncKernelManager):
+class OwnKernel(AsyncKernelManager):
     """Starts this interpreter with this package, whatever kernel a notebook or papermill names."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        """Of this interpreter, with this checkout first in its path."""
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = {"PYTHONPATH": os.pathsep.join(paths).replace("$", "$$")}  # values are templates
         env |= {"PYTHONHASHSEED": "0", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}

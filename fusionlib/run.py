@@ -22,8 +22,9 @@ from fusionlib.datasets import (
     split_pairs,
 )
 from fusionlib.errors import DatasetError, FusionError
+from fusionlib.files import write_atomically
 from fusionlib.training import PRESETS, TrainConfig
-from fusionlib.weights import SHIPPED, write_atomically
+from fusionlib.weights import SHIPPED
 
 QUICK_PAIRS = 4  # of each dataset and part, in the quick preset
 
@@ -86,8 +87,12 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def drawings(self) -> Path:
+        """Where figures go that no data changes."""
+        return self.folder("figures")
+
     def figures(self) -> Path:
-        """Where charts and drawings go."""
+        """Where charts go."""
         return self.folder("figures", self.label)
 
     def image_figures(self) -> Path:
@@ -157,14 +162,16 @@ def publish(run: Run, repository: Path = REPOSITORY) -> list[Path]:
     """Copy figures and tables of a run to ``figures/`` and ``tables/`` of the repository.
 
     They stand in a folder named after the data (`Run.label`), so that a quick look never replaces
-    the numbers of the reference run; images of the datasets go to ``figures/datasets/``.
+    the numbers of the reference run; images of the datasets go to ``figures/datasets/``, drawings
+    directly to ``figures/``.
 
     Returns:
         Files that are in place, sorted.
     """
     published = []
-    for folder in (run.tables(), *dict.fromkeys((run.figures(), run.image_figures()))):
-        for path in sorted(folder.iterdir()):
+    folders = dict.fromkeys((run.tables(), run.drawings(), run.figures(), run.image_figures()))
+    for folder in folders:
+        for path in sorted(path for path in folder.iterdir() if path.is_file()):
             target = repository / path.relative_to(run.out_dir)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, path.read_bytes())

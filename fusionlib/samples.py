@@ -6,13 +6,18 @@ camera would see them, `render_infrared` reads the same buffers as a thermal cam
 pictures share one geometry to the pixel. Lengths are metres: x right, y up, z away from the camera.
 """
 
+import hashlib
 import io
+import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import PIL
+import scipy
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
@@ -316,22 +321,49 @@ def render(name: str) -> Sample:
 def write_samples(root: Path) -> Path:
     """Write all scenes as ``<root>/Synthetic/{ir,vi}/<name>.png``; leave equal files untouched.
 
+    Rendering takes seconds, so ``<root>/.synthetic.json`` notes what was drawn by which code; while
+    both are as they were, nothing is drawn again.
+
     Args:
         root: Data folder; created when missing.
 
     Returns:
         `root`.
     """
+    note, code = Path(root) / ".synthetic.json", _code_digest()
+    with suppress(OSError, ValueError):
+        drawn = json.loads(note.read_text(encoding="utf-8"))
+        files = {name: _digest(Path(root, name).read_bytes()) for name in drawn["files"]}
+        if drawn == {"code": code, "files": files}:
+            return root
+    files = {}
     for name in TEST_SCENES + TRAIN_SCENES:
         sample = render(name)
         for kind in ("ir", "vi"):
             path = Path(root) / "Synthetic" / kind / f"{name}.png"
             buffer = io.BytesIO()
             Image.fromarray(getattr(sample, kind)).save(buffer, "PNG", compress_level=6)
-            if path.is_file() and path.read_bytes() == buffer.getvalue():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            partial.write_bytes(buffer.getvalue())
-            os.replace(partial, path)
+            _write_if_other(path, buffer.getvalue())
+            files[path.relative_to(root).as_posix()] = _digest(buffer.getvalue())
+    _write_if_other(note, json.dumps({"code": code, "files": files}, indent=1).encode())
     return root
+
+
+def _write_if_other(path: Path, data: bytes) -> None:
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _code_digest() -> str:
+    """Of everything that decides what the scenes look like."""
+    sources = (Path(__file__).with_name(f"{name}.py") for name in ("samples", "scenery", "props"))
+    versions = repr((np.__version__, scipy.__version__, PIL.__version__, TEST_SCENES, TRAIN_SCENES))
+    return _digest(b"".join(path.read_bytes() for path in sources) + versions.encode())

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from fusionlib import samples
 from fusionlib.__main__ import main
 from fusionlib.images import save_image
+from fusionlib.tables import read_values
 
 
 @pytest.fixture
@@ -219,3 +220,60 @@ def test_a_full_vit_b_32_from_a_local_file_trains_and_fuses(pair, tmp_path, caps
     assert run(capsys, *fuse, "--weights", weights)[0] == 0
     status, _, said = run(capsys, *fuse)  # the shipped weights know another encoder
     assert status == 2 and "'embedded'" in said and "fusionlib train --encoder" in said
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A data root with four TNO pairs (all of them test pairs), and their average as a result."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d"):
+        ir, vi = rng.integers(0, 256, (2, 44, 52)).astype(np.uint8)
+        for part, image in (("ir", ir), ("vi", vi)):
+            save_image(tmp_path / "data" / "TNO" / part / f"{name}.png", image)
+        save_image(tmp_path / "mine" / f"{name}.png", ((ir.astype(int) + vi) // 2).astype(np.uint8))
+    monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path / "data"))
+    return tmp_path / "mine"
+
+
+def evaluated(capsys, results, *more):
+    return run(capsys, "evaluate", results, "--dataset", "TNO", "--jobs", "1", *more)
+
+
+def test_evaluate_prints_means_with_intervals_and_writes_each_value(results, tmp_path, capsys):
+    csv = tmp_path / "values.csv"
+    status, said, _ = evaluated(capsys, results, "-o", csv, "--metrics", "ag", "scd")
+    assert status == 0 and "mine, TNO, 4 pairs" in said
+    values = read_values(csv)
+    assert len(values) == 8 and set(values["method"]) == {"mine"}
+    mean = values.loc[values["metric"] == "ag", "value"].mean()
+    assert f"AG ↑     {mean:9.4f}  [" in said and "Q_CV" not in said
+
+
+def test_evaluate_by_another_protocol(results, capsys):
+    def vif(*more):
+        said = evaluated(capsys, results, "--metrics", "vif", *more)[1]
+        return float(said.splitlines()[1].split()[2])
+
+    assert vif("--protocol", "vif_sum") == pytest.approx(2 * vif(), abs=2e-4)
+
+
+def test_r47_evaluate_names_what_is_missing_or_marks_it(results, capsys):
+    (results / "c.png").unlink()
+    status, _, told = evaluated(capsys, results)
+    assert status == 2 and "mine/TNO/c" in told
+    status, said, _ = evaluated(capsys, results, "--allow-missing", "--metrics", "ag")
+    assert status == 0 and "1 of 4 values undefined" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--metrics", "psnr"), "'psnr'"),
+        (("--protocol", "theirs"), "'theirs'"),
+        (("--dataset", "MSRS"), "has no MSRS"),
+        (("--dataset", "Mars"), "'Mars'"),
+    ],
+)
+def test_evaluate_explains_what_it_does_not_know(results, capsys, more, told):
+    status, _, said = evaluated(capsys, results, *more)
+    assert status == 2 and told in said

@@ -192,6 +192,14 @@ def test_second_write_touches_nothing_but_what_is_damaged(written):
     )
 
 
+def test_what_was_drawn_is_not_drawn_again(written, monkeypatch):
+    monkeypatch.setattr(samples, "render", lambda name: pytest.fail(f"{name} was drawn again"))
+    assert samples.write_samples(written) == written
+    monkeypatch.setattr(samples, "_code_digest", lambda: "other code")
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):
+        samples.write_samples(written)
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(DatasetError) as error:
         samples.render("day_stret")

@@ -1,0 +1,180 @@
+"""What the teaching notebooks share: a pair as tensors, parts replaced, weight maps, sliders."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from IPython.display import display
+from ipywidgets import ValueWidget, VBox
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from fusionlib.datasets import Pair, load_pair
+from fusionlib.images import luma
+from fusionlib.inference import Fuser
+from fusionlib.network import FusionNet
+
+SIZE = (256, 192)  # width, height; one size, so that shapes do not depend on the data
+PNG_BYTES = 60_000  # at most, of a figure in a notebook: notebooks are committed with their outputs
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One pair in the forms that the notebooks need.
+
+    Attributes:
+        name: of the pair.
+        ir: infrared, (H, W), in [0, 1].
+        vi: visible RGB, (H, W, 3), in [0, 1].
+        ir_input: infrared as the network takes it, (1, 1, H, W), in [-1, 1].
+        vi_input: visible likewise, (1, 3, H, W).
+        c_ir: the encoder's features of the infrared image, (1, E), in the encoder's own scale.
+        c_vi: those of the visible image.
+    """
+
+    name: str
+    ir: np.ndarray
+    vi: np.ndarray
+    ir_input: Tensor
+    vi_input: Tensor
+    c_ir: Tensor
+    c_vi: Tensor
+
+    @property
+    def y(self) -> np.ndarray:
+        """Luma of the visible image, (H, W), in [0, 1]."""
+        return luma(self.vi)
+
+
+def open_scene(fuser: Fuser, pair: Pair, size: tuple[int, int] = SIZE) -> Scene:
+    """Read a pair, scale and crop it around its centre to one size, and encode it.
+
+    Args:
+        fuser: its encoder and device are used.
+        pair: what to read.
+        size: width and height.
+    """
+    ir, vi = load_pair(pair)
+    planes = [ImageOps.fit(Image.fromarray(plane), size) for plane in (ir, *np.moveaxis(vi, 2, 0))]
+    ir, *rgb = (np.asarray(plane).clip(0, 1) for plane in planes)
+    return make_scene(fuser, pair.name, ir, np.stack(rgb, axis=2))
+
+
+def make_scene(fuser: Fuser, name: str, ir: np.ndarray, vi: np.ndarray) -> Scene:
+    """Turn two arrays into a scene.
+
+    Args:
+        fuser: its encoder and device are used.
+        name: what to call it.
+        ir: (H, W), in [0, 1].
+        vi: (H, W, 3), in [0, 1].
+    """
+    ir_tensor = torch.from_numpy(ir)[None, None].float().to(fuser.device)  # (1, 1, H, W)
+    vi_tensor = torch.from_numpy(vi).permute(2, 0, 1)[None].float().to(fuser.device)
+    features = fuser.encoder(ir_tensor), fuser.encoder(vi_tensor)
+    return Scene(name, ir, vi, 2 * ir_tensor - 1, 2 * vi_tensor - 1, *features)
+
+
+@torch.no_grad()
+def fuse(net: FusionNet, scene: Scene) -> np.ndarray:
+    """Fused luma of a scene, (H, W), in [0, 1]."""
+    fused = net(scene.ir_input, scene.vi_input, scene.c_ir, scene.c_vi)
+    return ((fused[0, 0] + 1) / 2).cpu().numpy()
+
+
+@contextmanager
+def replaced(module: nn.Module, function: Callable[..., Tensor]) -> Iterator[None]:
+    """For a while, let ``module`` return ``function`` of its inputs instead of its own result."""
+    hook = module.register_forward_hook(lambda _module, inputs, _output: function(*inputs))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def watched(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """For a while, keep the latest result of each module under its name."""
+    seen: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
+        for name, module in modules.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def heat(
+    image: np.ndarray, weight: np.ndarray, limits: tuple[float, float], cmap: str = "inferno"
+) -> np.ndarray:
+    """A weight map in colour over a scene in grey, (H, W, 3), in [0, 1].
+
+    Args:
+        image: (H, W), in [0, 1]; a third of it shines through.
+        weight: (H, W).
+        limits: weights at the ends of the colours.
+        cmap: colours.
+    """
+    low, high = limits
+    colours = mpl.colormaps[cmap](np.clip((weight - low) / (high - low), 0, 1))[..., :3]
+    return 0.65 * colours + 0.35 * image[..., None]
+
+
+def show(figure: Figure) -> None:
+    """Display a figure as a small PNG and close it."""
+    display(_bundle(figure), raw=True)
+
+
+def explore(draw: Callable[..., Figure], **controls: ValueWidget) -> None:
+    """Show a figure below controls that redraw it.
+
+    The picture is an ordinary output, so it stays in the notebook when there is no live kernel;
+    only the controls, an output of their own, are gone then.
+
+    Args:
+        draw: takes the values of the controls by name.
+        controls: ipywidgets; their first values give the picture that stays.
+    """
+
+    def drawn() -> dict[str, object]:
+        return _bundle(draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        if control.has_trait("continuous_update"):
+            control.continuous_update = False  # one redraw when the mouse is released
+    box = VBox(list(controls.values()))
+    names = ", ".join(control.description or name for name, control in controls.items())
+    note = f"(controls, with a live kernel: {names})"
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({WIDGET: view, "text/plain": note}, raw=True)
+    handle = display(drawn(), raw=True, display_id=True)
+    for control in controls.values():
+        control.observe(lambda _change: handle.update(drawn(), raw=True), names="value")
+
+
+def _bundle(figure: Figure) -> dict[str, object]:
+    """A figure as an output, as fine in colour and size as `PNG_BYTES` allow; closes it."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=figure.dpi, bbox_inches="tight", pad_inches=0.05)
+    image = Image.open(drawn).convert("RGB")
+    plt.close(figure)  # or it would be displayed once more at the end of the cell
+    for colours, scale in ((256, 1), (128, 1), (64, 1), (32, 1), (32, 0.7), (32, 0.5)):
+        buffer, size = io.BytesIO(), [round(scale * side) for side in image.size]
+        small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
+        few = small.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= PNG_BYTES:
+            break
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"image/png": data, "text/plain": "(figure)"}
