@@ -65,17 +65,17 @@ def test_the_notebooks_are_there():
     ]
 
 
-def test_no_local_paths(path):
+def test_r60_no_local_paths(path):
     assert not re.search(LOCAL_PATH, path.read_text("utf-8"))
 
 
-def test_pipeline_notebooks_have_no_outputs_or_counts():
+def test_r60_pipeline_notebooks_have_no_outputs_or_counts():
     for path in (path for path in NOTEBOOKS if path.stem not in TEACHING):
         notebook = nbformat.read(path, as_version=4)
         assert not any(cell.outputs or cell.execution_count for cell in code(notebook)), path
 
 
-def test_teaching_notebooks_are_as_one_clean_run_left_them(lesson):
+def test_r60_teaching_notebooks_are_as_one_clean_run_left_them(lesson):
     assert [cell.execution_count for cell in code(lesson)] == list(range(1, len(code(lesson)) + 1))
     assert lesson.metadata == METADATA
     for cell in code(lesson):

@@ -19,7 +19,7 @@ from fusionlib import files
 from fusionlib.clip import ImageEncoder
 from fusionlib.errors import WeightsError
 from fusionlib.network import FusionNet, NetworkConfig
-from fusionlib.weights import load_weights, save_weights
+from fusionlib.weights import SHIPPED, load_weights, save_weights
 
 CONFIG = NetworkConfig(embed=12, width=8, blocks=1, heads=2, reduction=2, use_cff=False)
 RECORD = {"steps": 3, "seed": 0, "train_pairs": {"TNO": 2}, "note": "ü – “quoted”", "best": None}
@@ -344,3 +344,20 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
     monkeypatch.undo()
     found = load_weights(saved, encoder)
     assert found.record == RECORD and not (found.net.cii_ir.w_ir == 3).any()
+
+
+# --- The shipped ones -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["first", "full"])
+def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
+    path = SHIPPED.with_name(f"{name}.safetensors")
+    record = load_weights(path).record
+    rows = path.with_name(f"{name}_log.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(rows) == record["of_steps"] >= record["steps"]
+    assert path.stat().st_size <= 8 * 2**20
+
+
+def test_the_shipped_weights_name_those_they_started_from():
+    first = load_weights(SHIPPED.with_name("first.safetensors"))
+    assert load_weights().record["init"] == {"sha256": first.sha256, "record": first.record}
