@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fusionlib import training, weights
+from fusionlib import files, training
 from fusionlib.clip import ImageEncoder
 from fusionlib.datasets import Pair
 from fusionlib.errors import TrainingError, WeightsError
@@ -456,7 +456,7 @@ def test_r39_killed_while_writing_is_bit_identical(build, whole, tmp_path, monke
         replace(source, target)
         written.append(Path(target).name)
 
-    monkeypatch.setattr(weights.os, "replace", until_killed)
+    monkeypatch.setattr(files.os, "replace", until_killed)
     with pytest.raises(Killed):
         build().run(progress=False)
     monkeypatch.undo()
@@ -482,14 +482,14 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_training
-from fusionlib import weights
+from fusionlib import files
 from fusionlib.datasets import Pair
 replace = os.replace
 def until_killed(source, target):
     if Path(target).name == "checkpoint.pt" and Path(target).exists():
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-weights.os.replace = until_killed
+files.os.replace = until_killed
 root = Path({str(pairs[0].ir.parent.parent)!r})
 pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
 trainer = test_training.Trainer(
