@@ -10,8 +10,8 @@ from fusionlib.images import read_luma8
 from fusionlib.metrics import METRICS, Sources, measure
 
 WEIGHTS = os.environ.get("FUSIONLIB_WEIGHTS")
-ORACLE = (Path(WEIGHTS) if WEIGHTS else Path(__file__).parents[3] / "shared" / "x").parent
-ORACLE /= "metric_oracle"
+SHARED = Path(WEIGHTS).parent if WEIGHTS else Path(__file__).parents[3] / "shared"
+ORACLE = SHARED / "metric_oracle"
 NAMES = {"Qabf": "qabf", "Qcv": "qcv", "SSIM": "ssim", "AG": "ag", "SCD": "scd"}
 NAMES |= {"vifp_mean": "vif", "viff_han2013": "viff"}
 
