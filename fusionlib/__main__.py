@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
     train.add_argument("--steps", type=int, help="instead of the preset's")
+    train.add_argument("--batch", type=int, help="crops a step, instead of the preset's")
+    train.add_argument("--crop", type=int, help="side of a crop, instead of the preset's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
@@ -195,8 +197,9 @@ def _train(options: argparse.Namespace) -> None:
     network = dataclasses.replace(
         run.config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
     )
+    given = {name: getattr(options, name) for name in ("steps", "batch", "crop")}
     config = dataclasses.replace(
-        run.config, network=network, seed=run.seed, steps=options.steps or run.config.steps
+        run.config, network=network, seed=run.seed, **{k: v for k, v in given.items() if v}
     )
     inference.reuse_memory()
     device = _device(options.device)

@@ -70,16 +70,23 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        height = x.shape[-2]
-        q, k, v = self.qkv_local(self.qkv(x)).chunk(3, dim=1)
-        q = rearrange(q, "b (n c) h w -> b n c (h w)", n=self.heads)
-        k = rearrange(k, "b (n c) h w -> b n c (h w)", n=self.heads)
-        v = rearrange(v, "b (n c) h w -> b n c (h w)", n=self.heads)
-        # cosine similarity of channels: divide the small (C/n, C/n) matrix, not q and k themselves
-        norms = q.norm(dim=-1, keepdim=True) * k.norm(dim=-1).unsqueeze(-2)  # (B, n, C/n, C/n)
-        attention = q @ k.transpose(-2, -1) / norms.clamp_min(1e-12) * self.temperature
-        mixed = attention.softmax(dim=-1) @ v  # (B, n, C/n, H·W)
-        return self.project(rearrange(mixed, "b n c (h w) -> b (n c) h w", h=height))
+        qkv = rearrange(self.qkv_local(self.qkv(x)), "b c h w -> b (h w) c")
+        q, k, v = qkv.chunk(3, dim=-1)  # (B, H·W, C)
+        # cosine similarity of channels: divide the small matrices, not q and k themselves
+        norms = q.norm(dim=1)[:, :, None] * k.norm(dim=1)[:, None]  # (B, C, C)
+        similarity = q.transpose(1, 2) @ k / norms.clamp_min(1e-12)  # (B, C, C)
+        attention = self.within_heads(similarity)
+        # projecting is linear: apply it to the small matrix, and pass over v once
+        mix = self.project.weight[:, :, 0, 0] @ attention  # (B, C, C)
+        mixed = v @ mix.transpose(1, 2)  # (B, H·W, C)
+        return rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[-2])
+
+    def within_heads(self, similarity: Tensor) -> Tensor:
+        """Softmax in the block of each head on the diagonal, zero elsewhere; (B, C, C)."""
+        blocks = similarity.unflatten(1, (self.heads, -1)).unflatten(3, (self.heads, -1))
+        blocks = blocks.diagonal(dim1=1, dim2=3)  # (B, C/n, C/n, n)
+        scaled = blocks.permute(0, 3, 1, 2) * self.temperature  # (B, n, C/n, C/n)
+        return torch.stack([torch.block_diag(*one) for one in scaled.softmax(dim=-1)])
 
 
 class GatedFeedForward(nn.Module):
