@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, help="instead of the preset's")
     train.add_argument("--batch", type=int, help="crops a step, instead of the preset's")
     train.add_argument("--crop", type=int, help="side of a crop, instead of the preset's")
+    train.add_argument("--lr-peak", type=float, help="rate after warm-up, instead of the preset's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
@@ -197,7 +198,7 @@ def _train(options: argparse.Namespace) -> None:
     network = dataclasses.replace(
         run.config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
     )
-    given = {name: getattr(options, name) for name in ("steps", "batch", "crop")}
+    given = {name: getattr(options, name) for name in ("steps", "batch", "crop", "lr_peak")}
     config = dataclasses.replace(
         run.config, network=network, seed=run.seed, **{k: v for k, v in given.items() if v}
     )
