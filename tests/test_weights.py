@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -349,7 +350,10 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
 # --- The shipped ones -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["first", "full"])
+PARTS = ("first", "second", "third", "full")  # of their training
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
     path = SHIPPED.with_name(f"{name}.safetensors")
     record = load_weights(path).record
@@ -358,6 +362,7 @@ def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
     assert path.stat().st_size <= 8 * 2**20
 
 
-def test_the_shipped_weights_name_those_they_started_from():
-    first = load_weights(SHIPPED.with_name("first.safetensors"))
-    assert load_weights().record["init"] == {"sha256": first.sha256, "record": first.record}
+@pytest.mark.parametrize("before, name", list(itertools.pairwise(PARTS)))
+def test_shipped_weights_name_those_they_started_from(before, name):
+    start, weights = (load_weights(SHIPPED.with_name(f"{x}.safetensors")) for x in (before, name))
+    assert weights.record["init"] == {"sha256": start.sha256, "record": start.record}

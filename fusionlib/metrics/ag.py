@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusionlib.metrics.comparison import Comparison, Sources
+from fusionlib.metrics.filters import bands
 
 LEAST_SIDE = 2
 
@@ -38,9 +39,10 @@ def from_comparison(pair: Comparison) -> float:
     """As `ag`, of a comparison."""
     pair.require(LEAST_SIDE, "AG")
     height, width = pair.fused.shape
-    d_y, d_x = np.gradient(pair.fused)
-    d_x *= d_x
-    d_y *= d_y
-    d_x += d_y
-    d_x /= 2
-    return float(np.sqrt(d_x, out=d_x).sum()) / ((height - 1) * (width - 1))
+    total = 0.0
+    for top, end in bands(height, width):
+        above = max(top - 1, 0)
+        d_y, d_x = np.gradient(pair.fused[above : end + 1])
+        slope = d_x * d_x + d_y * d_y
+        total += float(np.sqrt(slope / 2)[top - above :][: end - top].sum())
+    return total / ((height - 1) * (width - 1))

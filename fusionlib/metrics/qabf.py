@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
 from fusionlib.metrics.comparison import Array, Comparison, Sources, or_nan
-from fusionlib.metrics.filters import bands, sobel
+from fusionlib.metrics.filters import arctan, bands, exp, sobel
 
 # Γ, κ, σ of strength (g) and orientation (a), Xydeas and Petrovic
 GAIN_G, SLOPE_G, MIDDLE_G = 0.9994, -15, 0.5
@@ -56,19 +56,27 @@ def from_comparison(pair: Comparison) -> float:
         g_f, a_f = _strength_and_orientation(padded[top : end + 2])
         for strength, orientation in sources:
             g_s, a_s = strength[top:end], orientation[top:end]
-            kept += float((_preserved(g_s, a_s, g_f, a_f) * g_s).sum())
-    return kept / weight
+            kept += float((g_s / _loss(g_s, a_s, g_f, a_f)).sum())
+    return GAIN_G * GAIN_A * kept / weight
 
 
-def _preserved(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
-    """Q_SF, per pixel."""
+def _loss(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
+    """Γ_g Γ_a / Q_SF, per pixel."""
+    ratio = np.minimum(g_s, g_f)
     with np.errstate(invalid="ignore"):  # 0 / 0 where both are flat, replaced in the next line
-        ratio = np.minimum(g_s, g_f) / np.maximum(g_s, g_f)
+        ratio /= np.maximum(g_s, g_f)
     np.copyto(ratio, g_f, where=g_s == g_f)  # equal magnitudes: G is g_F itself
-    likeness = 1 - np.abs(a_s - a_f) / (np.pi / 2)
-    q_g = 1 + np.exp(SLOPE_G * (ratio - MIDDLE_G))
-    q_a = 1 + np.exp(SLOPE_A * (likeness - MIDDLE_A))
-    return (GAIN_G * GAIN_A) / (q_g * q_a)
+    ratio -= MIDDLE_G
+    ratio *= SLOPE_G
+    likeness = np.subtract(a_s, a_f)
+    np.abs(likeness, out=likeness)
+    likeness *= -SLOPE_A / (np.pi / 2)
+    likeness += SLOPE_A * (1 - MIDDLE_A)
+    loss, loss_a = exp(ratio), exp(likeness)
+    loss += 1
+    loss_a += 1
+    loss *= loss_a
+    return loss
 
 
 def _edges(image: Array) -> tuple[Array, Array]:
@@ -84,6 +92,9 @@ def _edges(image: Array) -> tuple[Array, Array]:
 def _strength_and_orientation(padded: Array) -> tuple[Array, Array]:
     g_x, g_y = sobel(padded)
     with np.errstate(divide="ignore", invalid="ignore"):  # by 0, replaced in the next line
-        orientation = np.arctan(-g_y / g_x)
+        orientation = arctan(-g_y / g_x)
     orientation[g_x == 0] = np.pi / 2
-    return np.sqrt(g_x * g_x + g_y * g_y), orientation
+    g_x *= g_x
+    g_y *= g_y
+    g_x += g_y
+    return np.sqrt(g_x, out=g_x), orientation

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
 from fusionlib.metrics.comparison import Array, Comparison, Sources, or_nan
-from fusionlib.metrics.filters import bands, gaussian, smooth
+from fusionlib.metrics.filters import bands, gaussian, log, smooth
 
 WINDOWS = [gaussian(size, size / 5) for size in (17, 9, 5, 3)]  # of the four scales
 LEAST_SIDE = 41  # the fourth scale then has 3 pixels
@@ -83,7 +83,7 @@ def vif_from_comparison(pair: Comparison) -> float:
     kept = np.zeros(2)
     for _, models in _models(pair):
         for source, (g, noise, variance) in enumerate(models):
-            kept[source] += np.log(1 + g * g * variance / (noise + VIF_NOISE)).sum()
+            kept[source] += log(1 + g * g * variance / (noise + VIF_NOISE)).sum()
     whole = np.array(pair.sources.once("vif whole", lambda: _whole(pair.sources)))
     if (whole == 0).any():
         raise UndefinedError("a source is constant and holds no information")
@@ -135,7 +135,7 @@ def _model(variance: Array, variance_f: Array, covariance: Array) -> tuple[Array
 def _whole(sources: Sources) -> list[float]:
     """VIF's denominators: what either source holds by itself."""
     return [
-        sum(float(np.log(1 + variance / VIF_NOISE).sum()) for _, _, variance in scales)
+        sum(float(log(1 + variance / VIF_NOISE).sum()) for _, _, variance in scales)
         for scales in _source_scales(sources)
     ]
 
