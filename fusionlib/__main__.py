@@ -59,10 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
-    train.add_argument("--steps", type=int, help="instead of the preset's")
-    train.add_argument("--batch", type=int, help="crops a step, instead of the preset's")
-    train.add_argument("--crop", type=int, help="side of a crop, instead of the preset's")
-    train.add_argument("--lr-peak", type=float, help="rate after warm-up, instead of the preset's")
+    train.add_argument("--steps", type=_positive(int), help="instead of the preset's")
+    train.add_argument("--batch", type=_positive(int), help="crops a step, instead of the preset's")
+    train.add_argument("--crop", type=_positive(int), help="side of a crop, pixels")
+    train.add_argument("--lr-peak", type=_positive(float), help="learning rate after warm-up")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
@@ -106,6 +106,18 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
     _add_model(paper, "embedded")
     return parser
+
+
+def _positive(kind: type):
+    """An argparse type: a number of this kind above zero."""
+
+    def positive_number(text: str):  # argparse puts the name into its message
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    return positive_number
 
 
 def _add_evaluate(commands) -> None:
@@ -200,7 +212,10 @@ def _train(options: argparse.Namespace) -> None:
     )
     given = {name: getattr(options, name) for name in ("steps", "batch", "crop", "lr_peak")}
     config = dataclasses.replace(
-        run.config, network=network, seed=run.seed, **{k: v for k, v in given.items() if v}
+        run.config,
+        network=network,
+        seed=run.seed,
+        **{k: v for k, v in given.items() if v is not None},
     )
     inference.reuse_memory()
     device = _device(options.device)
@@ -363,7 +378,7 @@ def _paper(options: argparse.Namespace) -> None:
     print(
         f"\ndata     {run.data_title} (from {run.root})"
         f"\nencoder  {weights.encoder_title}"
-        f"\nweights  {run.weights}, {weights.record['steps']} steps, sha256 {weights.sha256[:12]}"
+        f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
         f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
         f"below {run.out_dir}"
     )

@@ -43,6 +43,15 @@ class Weights:
     encoder_title: str
     record: dict[str, Any]
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all, those of the weights it was started from among them."""
+        steps, record = 0, self.record
+        while record:
+            steps += record["steps"]
+            record = (record.get("init") or {}).get("record")
+        return steps
+
 
 def save_weights(
     path: Path | str, net: FusionNet, encoder: ImageEncoder, record: dict[str, Any]

@@ -17,6 +17,7 @@ from fusionlib import samples
 from fusionlib.__main__ import main
 from fusionlib.images import save_image
 from fusionlib.tables import read_values
+from fusionlib.weights import load_weights
 
 
 @pytest.fixture
@@ -171,6 +172,23 @@ def test_r35_train_with_a_local_clip_then_fuse_with_it_and_with_no_other(
     assert status == 2 and clip in said and other in said
     status, said, _ = run(capsys, *train, "--encoder", clip)
     assert status == 0 and "going on after step 2 of 2" in said
+
+
+def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    given = ("--steps", 1, "--batch", 1, "--crop", 48, "--lr-peak", "2e-4")
+    assert run(capsys, "train", "--preset", "quick", "--out", tmp_path / "out", *given)[0] == 0
+    config = load_weights(tmp_path / "out" / "last.safetensors").record["config"]
+    assert [config[key] for key in ("steps", "batch", "crop", "lr_peak")] == [1, 1, 48, 2e-4]
+
+
+@pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
+def test_train_refuses_what_is_not_a_positive_number(option, value, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", f"{option}={value}"])
+    assert stopped.value.code == 2 and f"'{value}'" in capsys.readouterr().err
 
 
 def test_status_names_every_dataset_and_where_the_missing_ones_are(tmp_path, capsys):

@@ -366,3 +366,8 @@ def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
 def test_shipped_weights_name_those_they_started_from(before, name):
     start, weights = (load_weights(SHIPPED.with_name(f"{x}.safetensors")) for x in (before, name))
     assert weights.record["init"] == {"sha256": start.sha256, "record": start.record}
+
+
+def test_the_steps_of_shipped_weights_are_the_rows_of_all_their_logs_up_to_the_kept_one():
+    kept = [load_weights(SHIPPED.with_name(f"{x}.safetensors")).record["steps"] for x in PARTS]
+    assert load_weights().steps == sum(kept) > kept[-1]

@@ -56,11 +56,11 @@ def from_comparison(pair: Comparison) -> float:
         g_f, a_f = _strength_and_orientation(padded[top : end + 2])
         for strength, orientation in sources:
             g_s, a_s = strength[top:end], orientation[top:end]
-            kept += float((g_s / _loss(g_s, a_s, g_f, a_f)).sum())
+            kept += float((g_s / _reciprocal(g_s, a_s, g_f, a_f)).sum())
     return GAIN_G * GAIN_A * kept / weight
 
 
-def _loss(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
+def _reciprocal(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
     """Γ_g Γ_a / Q_SF, per pixel."""
     ratio = np.minimum(g_s, g_f)
     with np.errstate(invalid="ignore"):  # 0 / 0 where both are flat, replaced in the next line
@@ -68,15 +68,15 @@ def _loss(g_s: Array, a_s: Array, g_f: Array, a_f: Array) -> Array:
     np.copyto(ratio, g_f, where=g_s == g_f)  # equal magnitudes: G is g_F itself
     ratio -= MIDDLE_G
     ratio *= SLOPE_G
-    likeness = np.subtract(a_s, a_f)
+    likeness = a_s - a_f
     np.abs(likeness, out=likeness)
     likeness *= -SLOPE_A / (np.pi / 2)
     likeness += SLOPE_A * (1 - MIDDLE_A)
-    loss, loss_a = exp(ratio), exp(likeness)
-    loss += 1
-    loss_a += 1
-    loss *= loss_a
-    return loss
+    product, factor = exp(ratio), exp(likeness)
+    product += 1
+    factor += 1
+    product *= factor
+    return product
 
 
 def _edges(image: Array) -> tuple[Array, Array]:
