@@ -168,7 +168,7 @@ def training_curves(log: pd.DataFrame, title: str = "") -> Figure:
                 held_out = log.dropna(subset=column)
                 left.plot(held_out["step"], held_out[column], look, label=label, lw=1)
         left.set(xlabel="step", ylabel=f"mean of {smooth} steps", yscale="log", title=title)
-        left.legend()
+        figure.legend(loc="outside lower center", ncols=3)  # inside it hides curves
         right.plot(log["step"], log["lr"], color="0.3", lw=1)
         right.set(xlabel="step", title="learning rate")
     return figure
