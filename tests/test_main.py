@@ -175,8 +175,10 @@ def test_r35_train_with_a_local_clip_then_fuse_with_it_and_with_no_other(
 
 
 def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
-    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    for name in "abcdefgh":
+        for part in ("ir", "vi"):
+            save_image(tmp_path / "RoadScene" / part / f"{name}.png", np.full((48, 48), 0.5))
+    monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
     given = ("--steps", 1, "--batch", 1, "--crop", 48, "--lr-peak", "2e-4")
     assert run(capsys, "train", "--preset", "quick", "--out", tmp_path / "out", *given)[0] == 0
     config = load_weights(tmp_path / "out" / "last.safetensors").record["config"]
