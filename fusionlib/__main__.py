@@ -8,6 +8,9 @@ from pathlib import Path
 
 from fusionlib.errors import FusionError, PairError
 
+# options of `train` that replace the preset's value
+RECIPE = ("steps", "batch", "crop", "lr_peak", "average", "precision", "freeze_norm")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
@@ -63,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--batch", type=_positive(int), help="crops a step, instead of the preset's")
     train.add_argument("--crop", type=_positive(int), help="side of a crop, pixels")
     train.add_argument("--lr-peak", type=_positive(float), help="learning rate after warm-up")
+    train.add_argument("--average", type=_share, help="decay of the moving average of the weights")
+    train.add_argument("--precision", choices=["fp32", "bf16"], help="of the forward pass")
+    train.add_argument("--freeze-norm", type=_share, help="share of the steps BatchNorm learns in")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
@@ -118,6 +124,14 @@ def _positive(kind: type):
         return value
 
     return positive_number
+
+
+def _share(text: str) -> float:
+    """An argparse type: from 0 up to and including 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
+    return value
 
 
 def _add_evaluate(commands) -> None:
@@ -210,7 +224,7 @@ def _train(options: argparse.Namespace) -> None:
     network = dataclasses.replace(
         run.config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
     )
-    given = {name: getattr(options, name) for name in ("steps", "batch", "crop", "lr_peak")}
+    given = {name: getattr(options, name) for name in RECIPE}
     config = dataclasses.replace(
         run.config,
         network=network,

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class TrainConfig:
         warmup: share of the steps in which the rate rises (the paper: 20 of 100 epochs).
         clip_norm: gradients are scaled down to this norm.
         average: decay of a moving average of the weights, which is what is kept; 0 for none.
+        precision: of the forward pass, ``fp32`` or ``bf16``; weights, losses and optimizer are
+            always fp32. On a CPU bf16 pays with AVX-512 BF16 or AMX only.
+        freeze_norm: share of the steps after which BatchNorm uses its running statistics, as it
+            does in use, and no longer those of the batch, which differ much between few crops.
         loss_weight: λ of equation 8.
         target: reading of equation 7, see `fusionlib.losses.gradient_loss`.
         validate_every: steps between validations and checkpoints.
@@ -63,6 +67,8 @@ class TrainConfig:
     warmup: float = 0.2
     clip_norm: float = 1.0
     average: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    freeze_norm: float = 0.2
     loss_weight: float = LAMBDA
     target: GradientTarget = "signed"
     validate_every: int = 100
@@ -77,8 +83,10 @@ class TrainConfig:
 
 PRESETS = {
     "quick": TrainConfig(steps=24, batch=2, crop=96, validate_every=8),
-    "cpu": TrainConfig(steps=1500, batch=4, crop=128, average=0.99, validate_every=100),
-    "paper": TrainConfig(validate_every=500),
+    "cpu": TrainConfig(
+        steps=1500, batch=4, crop=128, average=0.99, precision="bf16", validate_every=250
+    ),
+    "paper": TrainConfig(average=0.999, precision="bf16", validate_every=500),
 }
 
 
@@ -156,11 +164,20 @@ def forward_loss(
     net: nn.Module, encoder: ImageEncoder, ir: Tensor, vi: Tensor, config: TrainConfig
 ) -> Losses:
     """Fuse crops in [0, 1] and compare with their sources, equations 6 to 8."""
-    features = encoder(torch.cat([ir.expand(-1, 3, -1, -1), vi]))  # both images in one batch
-    c_ir, c_vi = features.chunk(2)
-    fused = (net(2 * ir - 1, 2 * vi - 1, c_ir, c_vi) + 1) / 2
+    with torch.autocast(ir.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        features = encoder(torch.cat([ir.expand(-1, 3, -1, -1), vi]))  # both images in one batch
+        c_ir, c_vi = features.chunk(2)
+        fused = net(2 * ir - 1, 2 * vi - 1, c_ir, c_vi)
+    fused = (fused.float() + 1) / 2
     y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)
     return fusion_loss(fused, ir, y, weight=config.loss_weight, target=config.target)
+
+
+def freeze_norm(net: nn.Module) -> None:
+    """Let BatchNorm use, and keep, its running statistics until the next ``net.train()``."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 class Trainer:
@@ -250,6 +267,8 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, 2, self.step])
         ir, vi = self.train_images.crops(indices, self.config.crop, rng)
         self.net.train()
+        if self.step >= self.config.freeze_norm * self.total:
+            freeze_norm(self.net)
         losses = forward_loss(
             self._fuse, self.encoder, ir.to(self.device), vi.to(self.device), self.config
         )
