@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
     train.add_argument("--init", type=Path, help="weights to start from instead of random ones")
     train.add_argument("--compile", action="store_true", help="use torch.compile")
+    train.add_argument(
+        "--force-resume", action="store_true", help="go on though recipe, data or code changed"
+    )
     train.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
     _add_model(train, "embedded")
 
@@ -241,6 +244,7 @@ def _train(options: argparse.Namespace) -> None:
         run.pairs("val"),
         out,
         device,
+        resume="force" if options.force_resume else True,
         compiled=options.compile,
         init=load_weights(options.init, encoder) if options.init else None,
     )

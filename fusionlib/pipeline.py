@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.errors import NotebookError
-from fusionlib.training import PRESETS
+from fusionlib.recipe import PRESETS
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")

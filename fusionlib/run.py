@@ -23,7 +23,7 @@ from fusionlib.datasets import (
 )
 from fusionlib.errors import DatasetError, FusionError
 from fusionlib.files import write_atomically
-from fusionlib.training import PRESETS, TrainConfig
+from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.weights import SHIPPED
 
 QUICK_PAIRS = 4  # of each dataset and part, in the quick preset

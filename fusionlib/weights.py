@@ -54,7 +54,11 @@ class Weights:
 
 
 def save_weights(
-    path: Path | str, net: FusionNet, encoder: ImageEncoder, record: dict[str, Any]
+    path: Path | str,
+    net: FusionNet,
+    encoder: ImageEncoder,
+    record: dict[str, Any],
+    circumstances: dict[str, Any] | None = None,
 ) -> Path:
     """Write a network with everything needed to use it again.
 
@@ -63,6 +67,8 @@ def save_weights(
         net: what to save.
         encoder: the image encoder it was trained with.
         record: JSON-serialisable account of the training.
+        circumstances: machine, time and the like: written beside the weights, not into them, so
+            that equal trainings make equal files.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -83,6 +89,7 @@ def save_weights(
         "encoder_title": encoder.title,
         "config": dataclasses.asdict(net.config),
         "record": record,
+        **(circumstances or {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from fusionlib.__main__ import _parser
-from fusionlib.training import PRESETS
+from fusionlib.recipe import PRESETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,61 @@
+"""What a training must share with a checkpoint to go on from it, and where its code stands."""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusionlib.errors import TrainingError
+
+PACKAGE = Path(__file__).resolve().parent
+# what decides the numbers of a training; an edit elsewhere does not stop a resume
+DECISIVE = ("network.py", "losses.py", "crops.py", "clip.py", "recipe.py", "training.py")
+
+
+def code_fingerprint() -> str:
+    """sha256 of the sources that decide the numbers of a training."""
+    return hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in DECISIVE)).hexdigest()
+
+
+def commit() -> str | None:
+    """Commit of this checkout, ``-dirty`` after it if the code was edited; None outside of git."""
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run([*command, "--dirty"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """What a training saved; nothing in the file is executed.
+
+    Raises:
+        TrainingError: damaged, or something else.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        return {**state, "identity": dict(state["identity"])}
+    except Exception as error:  # torch.load raises almost anything on a damaged file
+        raise TrainingError(f"{path}: not a checkpoint of this project ({error})") from error
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """In which settings a checkpoint differs from a training, in words; empty if in none."""
+    return [
+        f"{key}: {_difference(found.get(key), expected[key])}"
+        for key in expected
+        if found.get(key) != expected[key]
+    ]
+
+
+def _difference(found: Any, expected: Any) -> str:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        keys = [key for key in expected if found.get(key) != expected[key]]
+        return ", ".join(f"{key} was {found.get(key)!r}, is {expected[key]!r}" for key in keys)
+    if isinstance(found, list):
+        return f"{len(found)} pairs, now {len(expected)}, or others"
+    return f"{found!r}, now {expected!r}"

@@ -1,0 +1,85 @@
+"""Training pairs in memory, and which crops of them a step sees.
+
+All is drawn from generators seeded with (seed, step) alone, so a training can go on anywhere.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fusionlib.datasets import Pair, load_pair
+from fusionlib.errors import TrainingError
+
+
+class Images:
+    """Training pairs in memory as 8-bit grey levels.
+
+    Args:
+        pairs: what to read.
+        crop: least side an image must have.
+
+    Raises:
+        TrainingError: no pairs, or an image smaller than a crop.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], crop: int):
+        if not pairs:
+            raise TrainingError(
+                "there are no training pairs; see `python -m fusionlib data status`"
+            )
+        self.pairs = list(pairs)
+        self.ir: list[np.ndarray] = []  # (H, W) uint8
+        self.vi: list[np.ndarray] = []  # (H, W, 3) uint8
+        for pair in tqdm(pairs, desc="reading", unit="pair", leave=False):
+            ir, vi = load_pair(pair)
+            if min(ir.shape) < crop:
+                raise TrainingError(
+                    f"{pair.ir}: {ir.shape[1]}×{ir.shape[0]} is smaller than a crop of {crop}"
+                )
+            self.ir.append(np.rint(ir * 255).astype(np.uint8))
+            self.vi.append(np.rint(vi * 255).astype(np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all grey levels, in order: what was trained on, whatever the files say."""
+        digest = hashlib.sha256()
+        for image in (*self.ir, *self.vi):
+            digest.update(f"{image.shape}".encode())
+            digest.update(np.ascontiguousarray(image))
+        return digest.hexdigest()
+
+    def crops(
+        self, indices: Sequence[int], crop: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Random crops, flipped and turned by multiples of 90°, the same way in both images.
+
+        Returns:
+            Infrared (B, 1, crop, crop) and visible (B, 3, crop, crop), float32 in [0, 1].
+        """
+        out = []
+        for index in indices:
+            height, width = self.ir[index].shape
+            top, left = rng.integers(height - crop + 1), rng.integers(width - crop + 1)
+            window = np.s_[top : top + crop, left : left + crop]
+            both = np.dstack([self.ir[index][window], self.vi[index][window]])
+            both = np.rot90(both, rng.integers(4))
+            out.append(both[:, ::-1] if rng.integers(2) else both)
+        batch = torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float() / 255  # (B, 4, c, c)
+        return batch[:, :1].contiguous(), batch[:, 1:].contiguous()
+
+
+def batch_indices(step: int, pairs: int, batch: int, seed: int) -> list[int]:
+    """Which pairs a step sees: consecutive cuts from one permutation an epoch, without end."""
+    indices = []
+    for position in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(position, pairs)
+        order = np.random.default_rng([seed, 1, epoch]).permutation(pairs)
+        indices.append(int(order[place]))
+    return indices
