@@ -1,18 +1,23 @@
 """Fuse a pair of arrays, a pair of files, or two folders."""
 
 import ctypes
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from fusionlib.banded import GPU_TILE, TILE, fuse_banded, without_batch_norm
 from fusionlib.clip import ImageEncoder, load_encoder
 from fusionlib.datasets import Pair, check_pair, load_pair
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import is_grey, replace_luma, save_image
+from fusionlib.network import FusionNet
 from fusionlib.weights import Weights, load_weights
 
 LEAST_SIDE = 16  # smaller images are continued at their borders; the encoder cannot see one pixel
@@ -32,6 +37,11 @@ class Fuser:
     encoder: ImageEncoder
     device: torch.device
 
+    @cached_property
+    def net(self) -> FusionNet:
+        """A copy of ``weights.net`` as it was at first use, with BatchNorm in its convolutions."""
+        return without_batch_norm(self.weights.net)
+
     @torch.inference_mode()
     def __call__(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         """Fuse one pair.
@@ -45,7 +55,10 @@ class Fuser:
 
         Raises:
             PairError: shapes do not fit.
-            ImageError: values outside [0, 1] or not finite.
+            ImageError: values outside [0, 1] or not finite, or not enough memory.
+
+        Warns:
+            RuntimeWarning: memory ran out at first; the result is the same.
         """
         if ir.ndim != 2 or vi.shape != (*ir.shape, 3):
             raise PairError(f"shapes {ir.shape} and {vi.shape}: expected (H, W) and (H, W, 3)")
@@ -59,12 +72,47 @@ class Fuser:
         ir_tensor = torch.from_numpy(ir)[None, None].float().to(self.device)  # (1, 1, H, W)
         vi_tensor = torch.from_numpy(vi).permute(2, 0, 1)[None].float().to(self.device)
         c_ir, c_vi = self.encoder(ir_tensor), self.encoder(vi_tensor)
-        ir_tensor, vi_tensor = (
-            (2 * image - 1).contiguous(memory_format=torch.channels_last)
-            for image in (ir_tensor, vi_tensor)
-        )
-        fused = (self.weights.net(ir_tensor, vi_tensor, c_ir, c_vi) + 1) / 2
+        for tensor in (ir_tensor, vi_tensor):  # np.pad has made them copies
+            tensor.mul_(2).sub_(1)
+        fused = (self._in_bands(ir_tensor, vi_tensor, c_ir, c_vi) + 1) / 2
         return fused[0, 0, :height, :width].cpu().numpy()
+
+    def _in_bands(self, *inputs: Tensor) -> Tensor:
+        """Inputs and output of `FusionNet.forward`; one more try if memory runs out."""
+        height, width = inputs[0].shape[-2:]
+        tile = TILE if self.device.type == "cpu" else GPU_TILE
+        try:
+            return fuse_banded(self.net, *inputs, tile=tile)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the except clause, where the error no longer keeps the tensors of the first try
+        tile //= 2
+        warnings.warn(
+            f"{width}×{height}: out of memory, once more in tiles of at most {tile} pixels a side",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return fuse_banded(self.net, *inputs, tile=tile)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            map_size = 2 * self.net.config.width * inputs[0].nbytes
+            raise ImageError(
+                f"{width}×{height}: not enough memory on {self.device}, where its feature map "
+                f"alone takes {map_size / 1e9:.1f} GB; free some, or make the images smaller"
+            ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is the system's or PyTorch's way to say that memory ran out."""
+    told = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    )
 
 
 def load_fuser(
@@ -142,7 +190,7 @@ def fuse_files(
 
 
 def reuse_memory() -> bool:
-    """Ask glibc to keep freed memory instead of returning it: 2 to 4 times faster on the CPU.
+    """Ask glibc to keep freed memory instead of returning it, which training gains most from.
 
     A choice for a whole process, so the command line makes it and importing never does.
 

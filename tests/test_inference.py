@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fusionlib import inference, samples
+from fusionlib.banded import TILE, fuse_banded
 from fusionlib.datasets import Pair
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import luma, save_image
@@ -114,3 +116,71 @@ def test_r03_other_sizes_are_found_before_anything_is_written(fuser, tmp_path):
     assert not (tmp_path / "out").exists()
     written = list(inference.fuse_files(fuser, [bad], tmp_path / "out", resize="ir-to-vi"))
     assert Image.open(written[0]).size == (30, 24)
+
+
+# --- Large images, and little memory --------------------------------------------------------------
+
+
+def test_r16_an_image_of_many_tiles_is_fused_as_a_whole(fuser):
+    ir, vi = random_pair(2 * TILE + 5, TILE + 30)
+    y, rgb = torch.from_numpy(ir)[None, None], torch.from_numpy(vi).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        features = fuser.encoder(y), fuser.encoder(rgb)
+        whole = (fuser.weights.net(2 * y - 1, 2 * rgb - 1, *features)[0, 0] + 1) / 2
+    assert np.abs(fuser(ir, vi) - whole.numpy()).max() < 1e-5
+
+
+class Scarce:
+    """`fuse_banded` on a machine where only tiles below a size fit."""
+
+    def __init__(self, error, largest):
+        self.error, self.largest, self.tiles = error, largest, []
+
+    def __call__(self, *inputs, tile):
+        self.tiles.append(tile)
+        if tile > self.largest:
+            raise self.error
+        return fuse_banded(*inputs, tile=tile)
+
+
+OUT_OF_MEMORY = [
+    pytest.param(MemoryError(), id="python"),
+    pytest.param(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), id="gpu"),
+    pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), id="linux"),
+    pytest.param(RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), id="windows"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_r42_out_of_memory_is_followed_by_one_try_in_smaller_tiles(fuser, monkeypatch, error):
+    pair = random_pair(50, 100)
+    expected = fuser(*pair)
+    scarce = Scarce(error, TILE - 1)
+    monkeypatch.setattr(inference, "fuse_banded", scarce)
+    with pytest.warns(RuntimeWarning, match=f"100×50: out of memory.*{TILE // 2} pixels"):
+        fused = fuser(*pair)
+    assert scarce.tiles == [TILE, TILE // 2]
+    assert np.abs(fused - expected).max() < 1e-5
+    explicit = Scarce(None, TILE)
+    monkeypatch.setattr(inference, "fuse_banded", lambda *x, tile: explicit(*x, tile=TILE // 2))
+    assert np.array_equal(fused, fuser(*pair))
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_r42_there_is_no_third_try(fuser, monkeypatch, error):
+    scarce = Scarce(error, 0)
+    monkeypatch.setattr(inference, "fuse_banded", scarce)
+    with (
+        pytest.warns(RuntimeWarning, match="out of memory"),
+        pytest.raises(ImageError, match=r"100×50: not enough memory on cpu.*0\.0 GB"),
+    ):
+        fuser(*random_pair(50, 100))
+    assert len(scarce.tiles) == 2
+
+
+def test_r42_other_errors_are_not_taken_for_it(fuser, monkeypatch):
+    scarce = Scarce(RuntimeError("expected a tensor of another shape"), 0)
+    monkeypatch.setattr(inference, "fuse_banded", scarce)
+    with pytest.raises(RuntimeError, match="another shape"):
+        fuser(*random_pair(20, 20))
+    assert scarce.tiles == [TILE]

@@ -3,12 +3,15 @@
 import csv
 import dataclasses
 import itertools
+import json
 import math
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,9 @@ CONFIG = TrainConfig(
     validate_every=3,
     seed=5,
 )
+
+
+SLOW = pytest.mark.slow
 
 
 class Killed(BaseException):
@@ -237,7 +243,7 @@ def test_validation_is_the_mean_over_pairs_whatever_the_batch(pairs, encoder, tm
     values = []
     for batch in (1, 2, 5):
         config = dataclasses.replace(CONFIG, batch=batch)
-        trainer = Trainer(config, encoder, pairs[:2], pairs, tmp_path / str(batch))
+        trainer = Trainer(config, encoder, pairs, pairs, tmp_path / str(batch))
         values.append(trainer.validate(trainer.net))
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
 
@@ -405,6 +411,33 @@ trainer.run(progress=False)
     assert not list(folder.glob("*.tmp"))
 
 
+def train_command(out, preset, steps, images):
+    command = [sys.executable, "-m", "fusionlib", "train", "--preset", preset, "--out", str(out)]
+    return [*command, "--steps", str(steps), "--data-root", str(images)]
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps", "side"), [("quick", 12, 96), pytest.param("cpu", 300, 128, marks=SLOW)]
+)
+def test_r38_train_command_killed_at_a_random_step_is_bit_identical(tmp_path, preset, steps, side):
+    """Twice the same command, the second killed as soon as it has some checkpoint."""
+    write_pairs(tmp_path / "images" / "RoadScene", 16, side, side + 8)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    environment = os.environ | {"TQDM_DISABLE": "1"}
+    command = train_command(whole, preset, steps, tmp_path / "images")
+    subprocess.run(command, check=True, env=environment, timeout=1200)
+    command = train_command(run, preset, steps, tmp_path / "images")
+    with subprocess.Popen(command, env=environment) as process:
+        while not (run / "checkpoint.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.5))
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True, env=environment, timeout=1200)
+    assert_same_training(run, whole)
+
+
 def test_resume_of_a_finished_training_does_nothing(build, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
@@ -459,6 +492,10 @@ def test_r41_training_stops_at_a_loss_that_is_not_finite(
     assert not others - {"gradient"} & set(told.removeprefix("step 4: ").split(", "))
     indices = batch_indices(4, 3, CONFIG.batch, CONFIG.seed)
     assert all(str(pairs[i].ir) in message for i in indices)
+    report = json.loads((folder / "nan_report.json").read_text(encoding="utf-8"))
+    assert report["step"] == 4 and terms in report["not_finite"]
+    assert report["infrared_images"] == [str(pairs[i].ir) for i in indices]
+    (folder / "nan_report.json").unlink()
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     monkeypatch.undo()
     build().run(progress=False)  # from the checkpoint, without the fault
@@ -539,6 +576,69 @@ def test_r30_checkpoint_that_is_a_malicious_pickle_is_not_executed(build, tmp_pa
     assert marker.exists()  # the payload works
 
 
+def test_r44_resume_with_other_code_or_grey_levels_is_refused(
+    build, whole, pairs, encoder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    monkeypatch.setattr(training, "code_fingerprint", lambda: "of another version")
+    with pytest.raises(TrainingError, match=r"\(code: .*, now 'of another version'\)"):
+        build()
+    monkeypatch.undo()
+    others = write_pairs(tmp_path / "others", 3, seed=1)  # same names
+    with pytest.raises(TrainingError, match=r"\(train_sha256: "):
+        Trainer(CONFIG, encoder, others, pairs[3:], folder)
+
+
+def test_r44_a_forced_resume_goes_on_and_is_recorded(whole, pairs, encoder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    longer = dataclasses.replace(CONFIG, steps=9)
+    trainer = Trainer(longer, encoder, pairs[:3], pairs[3:], folder, resume="force")
+    assert trainer.step == 8
+    trainer.run(progress=False)
+    again = Trainer(longer, encoder, pairs[:3], pairs[3:], folder)
+    forced = load_weights(folder / "last.safetensors", encoder).record["forced"]
+    assert forced == again.record()["forced"] == ["config: steps was 8, is 9"]
+    assert load_weights(whole / "last.safetensors", encoder).record["forced"] == []
+
+
+# --- r45 ------------------------------------------------------------------------------------------
+
+
+def test_r45_ctrl_c_finishes_the_step_and_writes_a_checkpoint(build, whole, tmp_path, monkeypatch):
+    step = Trainer._step
+
+    def pressed(self):
+        if self.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_step", pressed)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        build().run(progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.undo()
+    again = build()
+    assert again.step == 5
+    again.run(progress=False)
+    assert_same_training(tmp_path / "run", whole)
+
+
+def test_r45_a_second_ctrl_c_interrupts_at_once(build, monkeypatch):
+    def pressed_twice(self):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(Trainer, "_step", pressed_twice)
+    trainer = build()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(progress=False)
+    assert trainer.step == 0
+
+
 def test_r46_no_pairs(encoder, tmp_path):
     with pytest.raises(TrainingError, match=r"no training pairs.*data status"):
         Trainer(CONFIG, encoder, [], [], tmp_path / "run")
@@ -554,6 +654,102 @@ def test_r46_image_smaller_than_a_crop(encoder, pairs, tmp_path, part):
         Trainer(config, encoder, parts["train"], parts["val"], tmp_path / "run")
     assert not (tmp_path / "run").exists()
     Trainer(dataclasses.replace(CONFIG, crop=32), encoder, **parts, folder=tmp_path / "run")
+
+
+def test_r46_batch_larger_than_the_set(build, tmp_path):
+    with pytest.raises(TrainingError, match="a batch of 4 is larger than the 3 training pairs"):
+        build(batch=4)
+    assert not (tmp_path / "run").exists()
+    assert build(batch=3).run(until=1, progress=False)
+
+
+# --- BatchNorm and precision ----------------------------------------------------------------------
+
+
+def norm_statistics(net):
+    return [value.clone() for key, value in net.state_dict().items() if "running" in key]
+
+
+@pytest.mark.parametrize(("share", "learns"), [(0.0, 0), (0.5, 4), (1.0, 8)])
+def test_norm_keeps_its_statistics_after_its_share_of_the_steps(build, share, learns):
+    trainer = build(freeze_norm=share)
+    seen = [norm_statistics(trainer.net)]
+    for step in range(8):
+        trainer.run(until=step + 1, progress=False)
+        seen.append(norm_statistics(trainer.net))
+    changed = [
+        any(not torch.equal(a, b) for a, b in zip(*both, strict=True))
+        for both in itertools.pairwise(seen)
+    ]
+    assert changed == [True] * learns + [False] * (8 - learns)
+
+
+def test_a_frozen_norm_makes_training_and_use_the_same_function(build):
+    net = build().net.train()
+    images = torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 6), torch.rand(2, 6)
+    torch.nn.init.normal_(net.decoder[2].weight, std=0.1)
+    learning = net(*images)
+    training.freeze_norm(net)
+    frozen = net(*images)
+    assert torch.equal(frozen, net.eval()(*images)) and not torch.allclose(frozen, learning)
+
+
+def test_bf16_computes_nearly_the_same_and_leaves_weights_in_float32(build, encoder):
+    values = {}
+    for precision in ("fp32", "bf16"):
+        trainer = build(precision, precision=precision)
+        values[precision] = trainer.run(until=4, progress=False)[-1]["loss"]
+        assert {p.dtype for p in trainer.net.parameters()} == {torch.float32}
+    assert values["bf16"] != values["fp32"]
+    assert values["bf16"] == pytest.approx(values["fp32"], rel=0.03)
+
+
+# --- Several processes ----------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one(pairs, encoder, tmp_path):
+    """Under torchrun on gloo: the same batch, the same loss, equal weights in both."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+from pathlib import Path
+import torch
+import test_training
+from fusionlib.datasets import Pair
+root, out = map(Path, sys.argv[1:])
+pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
+trainer = test_training.Trainer(
+    test_training.CONFIG, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
+)
+trainer.run(progress=False)
+assert trainer.processes.num_processes == 2
+rank = trainer.processes.process_index
+torch.save([dict(trainer.net.state_dict()), trainer.log], out / f"{{rank}}.pt")
+""")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    run = subprocess.run(
+        [*launch, str(program), str(pairs[0].ir.parent.parent), str(tmp_path)],
+        capture_output=True, text=True, timeout=500, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    (net, log), (other, other_log) = (
+        torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)
+    )
+    assert all(torch.equal(net[key], other[key]) for key in net)
+    assert log[-1]["loss"] == other_log[-1]["loss"]
+    alone = Trainer(CONFIG, encoder, pairs[:3], pairs[3:], tmp_path / "alone")
+    for row, one in zip(log, alone.run(progress=False), strict=True):
+        assert row["loss"] == pytest.approx(one["loss"], rel=0.02)
+    record = load_weights(tmp_path / "run" / "last.safetensors", encoder).record
+    assert record["processes"] == 2 and alone.record()["processes"] == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(build, monkeypatch):
+    trainer = build()
+    monkeypatch.setattr(trainer, "processes", type("Three", (), {"num_processes": 3}))
+    with pytest.raises(TrainingError, match="a batch of 2 cannot be shared by 3 processes"):
+        trainer._check_batch(3)
 
 
 # --- Average of the weights, and weights to start from --------------------------------------------

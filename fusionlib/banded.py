@@ -1,0 +1,230 @@
+"""The network on an image of any size, in bounded memory and with the result of the whole image.
+
+All but one operation of the network is local: an output pixel depends on input pixels at most three
+rows or columns away. The exception is MDTA, whose matrix of C × C cosines is made of sums over all
+pixels. So each block takes two passes over the image: one adds up these sums, one applies the
+matrix. Both go through row bands that are cut into tiles. Bands bound the memory, because the one
+feature map there is can be overwritten band by band. Tiles make it fast, because what a tile needs
+stays in the processor's cache.
+
+Feature maps of the whole image are (H, W, C), tiles (1, C, h, w) in channels_last.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fusionlib.network import LUMA, FusionNet, RestormerBlock, TransposedAttention
+
+TILE = 80  # pixels a side; 170 channels of it, the widest tensor, are 4 MB: the CPU's cache
+GPU_TILE = 1024  # large, so that a GPU has enough to do
+LEAST_TILE = 6  # twice the largest halo
+
+Place = tuple[slice, slice]  # rows, columns
+
+
+@torch.inference_mode()
+def fuse_banded(
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, tile: int = TILE
+) -> Tensor:
+    """`FusionNet.forward` of one pair, in bands and tiles.
+
+    Needs 8 C bytes a pixel for the feature map (0.33 GB at 1280×1024 with C = 32).
+
+    Args:
+        net: in evaluation mode, without or with BatchNorm (see `without_batch_norm`).
+        ir: infrared, (1, 1, H, W), in [-1, 1].
+        vi: visible RGB, (1, 3, H, W), in [-1, 1].
+        c_ir: the encoder's features of ``ir``, (1, E).
+        c_vi: the same of ``vi``.
+        tile: largest height and width of a tile, in pixels; changes time and memory only.
+
+    Returns:
+        Fused luma, (1, 1, H, W), in [-1, 1]; differs from the whole image's by rounding.
+
+    Raises:
+        ValueError: more than one pair, or a tile below `LEAST_TILE`.
+    """
+    if len(ir) != 1 or tile < LEAST_TILE:
+        raise ValueError(
+            f"batch of {len(ir)}, tile of {tile}: expected 1, and {LEAST_TILE} or more"
+        )
+    height, width = ir.shape[-2:]
+    channels = net.config.width
+    scale = net.config.embed**0.5
+    c_ir, c_vi = F.normalize(c_ir) * scale, F.normalize(c_vi) * scale
+    f = ir.new_empty(height, width, 2 * channels)  # F_i, F_v, later F_f
+    f_ir, f_vi = f[..., :channels], f[..., channels:]
+    for image, features, encoder in ((ir, f_ir, net.ire), (vi, f_vi, net.vie)):
+        apply_local(encoder[:2], image[0].permute(1, 2, 0), features, 2, tile)
+        for block in encoder[2]:
+            apply_block(block, features, tile)
+    if net.config.use_cii:
+        apply_local(lambda x: net.cii_ir(x, c_ir, c_vi), f_ir, f_ir, 2, tile)
+        apply_local(lambda x: net.cii_vi(x, c_ir, c_vi), f_vi, f_vi, 2, tile)
+    if net.config.use_cff:
+        apply_local(lambda x: net.cff(*x.chunk(2, dim=1), c_ir, c_vi), f, f, 3, tile)
+    for block in net.decoder[0]:
+        apply_block(block, f, tile)
+    out = ir.new_empty(height, width, 1)
+    apply_local(net.decoder[1:], f, out, 2, tile)
+    del f, f_ir, f_vi  # before luma needs memory
+    out = out.permute(2, 0, 1)[None]  # (1, 1, H, W)
+    if net.config.residual:
+        y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (1, 1, H, W)
+        out = (torch.maximum(ir, y) + out).clamp(-1, 1)
+    return out
+
+
+def without_batch_norm(net: FusionNet) -> FusionNet:
+    """A copy for inference in which BatchNorm is part of the convolution before it."""
+    net = copy.deepcopy(net).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.Sequential) and any(isinstance(m, nn.BatchNorm2d) for m in layer):
+            layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+    return net
+
+
+def cuts(length: int, size: int) -> Iterator[slice]:
+    """Divide a length into the fewest parts of at most ``size``, about equally long."""
+    step = math.ceil(length / math.ceil(length / size))
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def tiles(x: Tensor, halo: int, size: int) -> Iterator[tuple[Tensor, Place, Place]]:
+    """Cut an image into tiles that also show ``halo`` pixels of their neighbours.
+
+    At the image's own borders there is no halo, so that there a layer meets the border it would
+    meet in the whole image: zeros around a convolution, replicated pixels around Sobel.
+
+    Args:
+        x: (H, W, C); the caller may overwrite the place of each tile as soon as it has it.
+        halo: rows and columns by which a tile is larger on each side; at most half of ``size``.
+        size: largest height and width of a tile without its halo.
+
+    Yields:
+        A tile, (1, C, h, w) in channels_last; where in it the part without halo is; where in
+        ``x`` that part belongs.
+    """
+    # what the neighbours above and to the left were before the caller overwrote them
+    last_rows, last_columns = x.new_empty(halo, *x.shape[1:]), x[:0]
+    for rows in cuts(x.shape[0], size):
+        top = max(0, rows.start - halo)
+        above, last_rows = last_rows, torch.empty_like(last_rows)
+        for columns in cuts(x.shape[1], size):
+            left = max(0, columns.start - halo)
+            around = slice(left, columns.stop + halo)
+            tile = x[top : rows.stop + halo, around].clone(memory_format=torch.contiguous_format)
+            if top < rows.start:
+                tile[:halo] = above[:, around]
+            if left < columns.start:
+                tile[:, :halo] = last_columns
+            inner = _moved(rows, -top), _moved(columns, -left)
+            last_columns = tile[:, inner[1]][:, -halo:].clone()
+            bottom = tile[inner][-halo:]  # fewer rows only in the last band, which nothing follows
+            last_rows[: len(bottom), columns] = bottom
+            yield tile.permute(2, 0, 1)[None], inner, (rows, columns)
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+def apply_local(
+    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, size: int
+) -> None:
+    """Apply a local function tile by tile.
+
+    Args:
+        function: (1, C, h, w) → (1, C', h, w).
+        x: (H, W, C).
+        out: (H, W, C'), overwritten; may be ``x`` itself.
+        reach: how far an output pixel looks, in pixels.
+        size: of a tile.
+    """
+    for tile, inner, place in tiles(x, reach, size):
+        out[place] = function(tile)[0].permute(1, 2, 0)[inner]
+
+
+def apply_block(block: RestormerBlock, x: Tensor, size: int) -> None:
+    """Apply a Restormer block to (H, W, C) in place."""
+    mix = attention_matrix(block, x, size)
+
+    def apply(tile: Tensor) -> Tensor:
+        v = queries_keys_or_values(block.attention, block.norm_attention(tile), slice(2, 3))
+        tile = tile.add_(pointwise(v, mix))
+        return tile.add_(gated_feed_forward(block, tile))
+
+    apply_local(apply, x, x, 2, size)
+
+
+def attention_matrix(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
+    """What MDTA multiplies each pixel's values with, summed up over the tiles.
+
+    Args:
+        block: the block.
+        x: its input, (H, W, C).
+        size: of a tile.
+
+    Returns:
+        The softmax of the cosines times the projection, (C, C, 1, 1).
+    """
+    attention, channels = block.attention, x.shape[-1]
+    products = x.new_zeros(channels, channels)  # q · kᵀ
+    squares = x.new_zeros(2 * channels)  # |q|², |k|²
+    for tile, inner, _ in tiles(x, 1, size):
+        qk = queries_keys_or_values(attention, block.norm_attention(tile), slice(0, 2))
+        blank_outside(qk, inner)
+        qk = qk[0].permute(1, 2, 0).flatten(0, 1)  # (pixels, 2C)
+        products += qk[:, :channels].T @ qk[:, channels:]
+        squares += qk.square_().sum(dim=0)
+    q_norm, k_norm = squares.sqrt().chunk(2)
+    similarity = products / (q_norm[:, None] * k_norm).clamp_min(1e-12)  # (C, C)
+    matrix = attention.within_heads(similarity[None])[0]
+    return (attention.project.weight[:, :, 0, 0] @ matrix)[:, :, None, None]
+
+
+def blank_outside(x: Tensor, inner: Place) -> None:
+    """Set (1, C, h, w) to zero in its halo, which takes less than copying the rest."""
+    rows, columns = inner
+    x[..., : rows.start, :], x[..., rows.stop :, :] = 0, 0
+    x[..., : columns.start], x[..., columns.stop :] = 0, 0
+
+
+def queries_keys_or_values(attention: TransposedAttention, x: Tensor, which: slice) -> Tensor:
+    """Thirds ``which`` of q, k, v: (1, C, h, w) → (1, n C, h, w), wrong in the outermost pixels."""
+    channels = x.shape[1]
+    rows = slice(which.start * channels, which.stop * channels)
+    return depthwise(pointwise(x, attention.qkv.weight[rows]), attention.qkv_local.weight[rows])
+
+
+def gated_feed_forward(block: RestormerBlock, x: Tensor) -> Tensor:
+    """GDFN behind its normalisation, gate and value apart: GELU is slow on half of a tensor."""
+    layer = block.feed_forward
+    x = block.norm_feed_forward(x)
+    gate, value = (
+        depthwise(pointwise(x, expand), local)
+        for expand, local in zip(
+            layer.expand.weight.chunk(2), layer.local.weight.chunk(2), strict=True
+        )
+    )
+    return pointwise(F.gelu(gate).mul_(value), layer.project.weight)
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """3×3 convolution of each channel by itself."""
+    return F.conv2d(x, weight, padding=1, groups=len(weight))
+
+
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """1×1 convolution."""
+    is_plain = x.device.type == "cpu" and x.dtype == torch.float32
+    if is_plain and torch.backends.mkldnn.is_available():
+        # conv2d takes oneDNN, twice as fast here, only if there is more than one thread
+        return torch.mkldnn_convolution(x, weight, None, [0, 0], [1, 1], [1, 1], 1)
+    return F.conv2d(x, weight)
