@@ -350,10 +350,15 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
 # --- The shipped ones -----------------------------------------------------------------------------
 
 
-PARTS = ("first", "second", "third", "full")  # of their training
+PARTS = ("base", "full")  # of their training
+ABLATIONS = {
+    "without_cii": (False, True),
+    "without_cff": (True, False),
+    "without_both": (False, False),
+}
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", [*PARTS, *ABLATIONS])
 def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
     path = SHIPPED.with_name(f"{name}.safetensors")
     record = load_weights(path).record
@@ -371,3 +376,17 @@ def test_shipped_weights_name_those_they_started_from(before, name):
 def test_the_steps_of_shipped_weights_are_the_rows_of_all_their_logs_up_to_the_kept_one():
     kept = [load_weights(SHIPPED.with_name(f"{x}.safetensors")).record["steps"] for x in PARTS]
     assert load_weights().steps == sum(kept) > kept[-1]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_trained_like_base_but_for_what_it_lacks(name):
+    base, ablation = (load_weights(SHIPPED.with_name(f"{x}.safetensors")) for x in ("base", name))
+    assert (ablation.net.config.use_cii, ablation.net.config.use_cff) == ABLATIONS[name]
+    one, two = base.record["config"], ablation.record["config"]
+    assert {key for key in one if one[key] != two[key]} == {"network"}
+    lacking = {key for key in one["network"] if one["network"][key] != two["network"][key]}
+    assert lacking == {
+        key for key, on in zip(("use_cii", "use_cff"), ABLATIONS[name], strict=True) if not on
+    }
+    for key in ("of_steps", "train_pairs", "val_pairs", "init"):
+        assert base.record[key] == ablation.record[key], key
