@@ -1,7 +1,6 @@
 """What a training must share with a checkpoint to go on from it, and where its code stands."""
 
 import hashlib
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,6 @@ DECISIVE = ("network.py", "losses.py", "crops.py", "clip.py", "recipe.py", "trai
 def code_fingerprint() -> str:
     """sha256 of the sources that decide the numbers of a training."""
     return hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in DECISIVE)).hexdigest()
-
-
-def commit() -> str | None:
-    """Commit of this checkout, ``-dirty`` after it if the code was edited; None outside of git."""
-    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run([*command, "--dirty"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The paper's look: from arrays and tables to figures, and from figures to files."""
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,11 +11,20 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from fusionlib.datasets import REPOSITORY
+from fusionlib.errors import DatasetError
 from fusionlib.metrics import METRICS
 
 TEXT_WIDTH = 7.1  # inches, both columns of the journal
 BOX_COLUMNS = 4  # panels side by side
+BOXES = 12  # in such a panel; with more of them, two panels side by side
+ZOOMS = REPOSITORY / "data" / "zooms.csv"
+ZOOM_COLUMNS = ["figure", "dataset", "name", "x", "y", "width", "height"]
+ZOOM_COLOURS = ("#ff4b00", "#00b4ff")  # apart for every kind of colour vision
+IMAGE_DPI = 200  # of figures with many images
+GAP = 0.025  # between images, inches
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
     "font.size": 8,
@@ -28,6 +39,7 @@ STYLE = {
     "savefig.dpi": 150,
     "figure.dpi": 100,
 }
+PLAIN = {"text.parse_math": False}  # names of methods may hold a dollar
 
 
 def image_grid(
@@ -39,7 +51,7 @@ def image_grid(
     cmap: str = "gray",
     limits: tuple[float, float] | None = (0, 1),
 ) -> Figure:
-    """Images in rows and columns, as in Figures 4 to 7 of the paper.
+    """Images in rows and columns.
 
     Args:
         rows: images, each (H, W) or (H, W, 3) in [0, 1]; the rows may differ in aspect.
@@ -78,6 +90,122 @@ def image_grid(
     return figure
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A row of a figure with enlarged details.
+
+    Attributes:
+        label: left of it.
+        images: one a column, each (H, W) or (H, W, 3) in [0, 1], all of one size; None where
+            there is none.
+        zooms: none, or two regions (x, y, width, height) of one shape, in pixels.
+    """
+
+    label: str
+    images: Sequence[np.ndarray | None]
+    zooms: Sequence[tuple[int, int, int, int]] = ()
+
+
+def read_zooms(figure: int, path: Path | str = ZOOMS) -> dict[tuple[str, str], list[tuple]]:
+    """Scenes of a figure of the paper, and what is enlarged of them.
+
+    Args:
+        figure: 4, 5, 6, …
+        path: CSV with the columns `ZOOM_COLUMNS`, two lines a scene, in pixels.
+
+    Returns:
+        (dataset, name) → its two regions (x, y, width, height), in the order of the file.
+
+    Raises:
+        DatasetError: not such a file; or not two regions of one shape for a scene.
+    """
+    kinds = {name: str if name in ("dataset", "name") else int for name in ZOOM_COLUMNS}
+    try:
+        frame = pd.read_csv(path, dtype=kinds, keep_default_na=False)[ZOOM_COLUMNS]
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{path}: not a table of regions ({error})") from error
+    scenes = {}
+    for scene, lines in frame[frame["figure"] == figure].groupby(["dataset", "name"], sort=False):
+        scenes[scene] = list(lines[ZOOM_COLUMNS[3:]].itertuples(index=False, name=None))
+        if len(lines) != 2 or len({region[2:] for region in scenes[scene]}) != 1:
+            raise DatasetError(f"{path}: {' '.join(scene)} needs two regions of one shape")
+    return scenes
+
+
+def zoom_grid(scenes: Sequence[Scene], columns: Sequence[str], width: float = TEXT_WIDTH) -> Figure:
+    """Rows of scenes, below each image two of its details, as in Figures 4 to 7 of the paper.
+
+    Args:
+        scenes: the rows.
+        columns: titles above the first row.
+        width: of the figure, inches.
+
+    Raises:
+        DatasetError: a region is not inside its image.
+    """
+    titles = [textwrap.fill(title, 12) for title in columns]
+    left, top = 0.28, 0.08 + 0.12 * (1 + max(title.count("\n") for title in titles))
+    cell = (width - left) / len(columns) - GAP
+    heights = [_heights(scene, cell) for scene in scenes]
+    total = top + sum(sum(pair) + 3 * GAP for pair in heights)
+    with mpl.rc_context(STYLE | PLAIN):
+        figure = plt.figure(figsize=(width, total))
+
+        def place(x: float, y: float, w: float, h: float) -> plt.Axes:
+            """Axes by their upper left corner, inches."""
+            axis = figure.add_axes((x / width, 1 - (y + h) / total, w / width, h / total))
+            axis.set(xticks=[], yticks=[])
+            return axis
+
+        y = top
+        for scene, (height, zoomed) in zip(scenes, heights, strict=True):
+            middle = 1 - (y + (height + zoomed) / 2) / total
+            figure.text(
+                left * 0.45 / width, middle, scene.label, rotation=90, ha="center", va="center",
+                fontsize=6.5, linespacing=1.1,
+            )  # fmt: skip
+            for j, image in enumerate(scene.images):
+                if image is not None:
+                    x = left + j * (cell + GAP)
+                    below = x, y + height + GAP, cell
+                    _show_with_zooms(place, place(x, y, cell, height), image, scene.zooms, below)
+            y += height + zoomed + 3 * GAP
+        for j, title in enumerate(titles):
+            middle = (left + j * (cell + GAP) + cell / 2) / width
+            figure.text(
+                middle, 1 - (top - GAP) / total, title, ha="center", va="bottom", fontsize=7
+            )
+    return figure
+
+
+def _heights(scene: Scene, cell: float) -> tuple[float, float]:
+    """Of the images and of the details below them, inches."""
+    rows, columns = next(image.shape[:2] for image in scene.images if image is not None)
+    for x, y, w, h in scene.zooms:
+        if min(x, y) < 0 or min(w, h) < 1 or x + w > columns or y + h > rows:
+            raise DatasetError(
+                f"{scene.label}: the region {x}, {y}, {w}, {h} (x, y, width, height) is not inside "
+                f"its image of {columns}×{rows}; see {ZOOMS.name}"
+            )
+    zoomed = (cell - GAP) / 2 * scene.zooms[0][3] / scene.zooms[0][2] if scene.zooms else 0
+    return cell * rows / columns, zoomed
+
+
+def _show_with_zooms(place, axis, image, zooms, below: tuple[float, float, float]) -> None:
+    """An image with frames in it, and what they frame side by side below it."""
+    look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "auto"}
+    axis.imshow(image, **look)
+    axis.spines[:].set_visible(False)
+    left, top, cell = below
+    width = (cell - GAP) / 2
+    for i, (x, y, w, h) in enumerate(zooms):
+        colour = ZOOM_COLOURS[i]
+        axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=0.8))
+        detail = place(left + i * (width + GAP), top, width, width * h / w)
+        detail.imshow(image[y : y + h, x : x + w], **look)
+        detail.spines[:].set(visible=True, color=colour, linewidth=1)
+
+
 def metric_boxes(frame: pd.DataFrame) -> Figure:
     """One panel a metric: the per-image values of every method in every dataset.
 
@@ -85,9 +213,11 @@ def metric_boxes(frame: pd.DataFrame) -> Figure:
         frame: columns ``dataset, name, method, metric, value``.
     """
     metrics = list(dict.fromkeys(frame["metric"]))
-    columns = min(len(metrics), BOX_COLUMNS)
+    methods = frame["method"].nunique()
+    is_crowded = methods * frame["dataset"].nunique() > BOXES
+    columns = min(len(metrics), BOX_COLUMNS // 2 if is_crowded else BOX_COLUMNS)
     rows = -(-len(metrics) // columns)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | PLAIN):
         figure, axes = plt.subplots(
             rows,
             columns,
@@ -104,9 +234,9 @@ def metric_boxes(frame: pd.DataFrame) -> Figure:
                 x="dataset",
                 y="value",
                 hue="method",
-                palette="colorblind",
-                fliersize=2,
-                linewidth=0.7,
+                palette=_palette(methods),
+                fliersize=1.5,
+                linewidth=0.6,
                 ax=axis,
             )
             title = METRICS[metric].title if metric in METRICS else metric
@@ -114,7 +244,52 @@ def metric_boxes(frame: pd.DataFrame) -> Figure:
             axis.tick_params(axis="x", labelrotation=30)
             axis.get_legend().remove()
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7))
+    return figure
+
+
+def _palette(count: int) -> list:
+    return sns.color_palette("colorblind" if count <= 10 else "husl", count)
+
+
+def rank_plot(summary: pd.DataFrame, ours: str = "ours") -> Figure:
+    """One panel a metric: the mean rank of every method in every dataset, 1 is best.
+
+    Args:
+        summary: from `fusionlib.statistics.summarise`; methods without rank are left out.
+        ours: the method that is set apart.
+    """
+    ranked = summary.dropna(subset="rank")
+    metrics = list(dict.fromkeys(ranked["metric"]))
+    methods = ranked.groupby("method")["rank"].mean().sort_values(kind="stable").index
+    datasets = list(dict.fromkeys(ranked["dataset"]))
+    columns = min(max(1, len(metrics)), BOX_COLUMNS)  # one where nothing could be ranked
+    rows = max(1, -(-len(metrics) // columns))
+    with mpl.rc_context(STYLE | PLAIN):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(TEXT_WIDTH, 0.5 + rows * (0.45 + 0.16 * len(methods))),
+            squeeze=False, sharex=True, sharey=True, layout="constrained",
+        )  # fmt: skip
+        for axis in axes.flat[len(metrics) :]:
+            axis.remove()
+        for axis, metric in zip(axes.flat, metrics, strict=False):
+            values = ranked[ranked["metric"] == metric]
+            sns.stripplot(
+                values, x="rank", y="method", hue="dataset", order=methods, hue_order=datasets,
+                palette="colorblind", jitter=False, size=4.5, alpha=0.9, ax=axis,
+            )  # fmt: skip
+            if ours in methods:
+                axis.axhspan(
+                    *(methods.get_loc(ours) + d for d in (-0.5, 0.5)), color="0.92", zorder=0
+                )
+            axis.set(xlabel="", ylabel="", title=METRICS[metric].symbol)
+            axis.grid(axis="x", lw=0.4, color="0.85")
+            axis.tick_params(labelbottom=True)  # also above a place without panel
+            axis.get_legend().remove()
+        figure.supxlabel("mean rank over images, 1 is best", fontsize=8)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        if len(labels) > 1:
+            figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure
 
 
@@ -181,6 +356,7 @@ def save_figure(
     formats: Sequence[str] = ("png",),
     *,
     outlines: bool = False,
+    dpi: float = STYLE["savefig.dpi"],
 ) -> list[Path]:
     """Write a figure without dates, so that equal figures are equal files.
 
@@ -191,6 +367,7 @@ def save_figure(
         formats: ``png`` for images, ``svg`` and ``pdf`` for drawings and charts.
         outlines: draw the letters of an SVG instead of naming their font, so that nothing moves
             where that font is missing.
+        dpi: pixels per inch of a ``png``.
     """
     undated = {
         "png": {"Software": None},
@@ -203,6 +380,6 @@ def save_figure(
     with mpl.rc_context(STYLE | ({"svg.fonttype": "path"} if outlines else {})):
         for suffix in formats:
             path = folder / f"{name}.{suffix}"
-            figure.savefig(path, metadata=undated[suffix])
+            figure.savefig(path, metadata=undated[suffix], dpi=dpi)
             paths.append(path)
     return paths

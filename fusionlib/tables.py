@@ -37,12 +37,11 @@ def read_values(path: Path | str) -> pd.DataFrame:
         DatasetError: not such a file.
     """
     columns = [*COLUMNS, *ORIGIN]
-    kinds = {name: float if name == "value" else str for name in columns}
     try:
-        frame = pd.read_csv(
-            path, dtype=kinds, keep_default_na=False, na_values={"value": [""]},
-            float_precision="round_trip",
-        )  # fmt: skip
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if missing := [name for name in COLUMNS if name not in frame]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        frame["value"] = [float(text or "nan") for text in frame["value"]]  # exact, as written
         return frame.reindex(columns=columns, fill_value="")[columns]
     except (ValueError, OSError) as error:
         raise DatasetError(f"{path}: not a table of per-image values ({error})") from error

@@ -27,7 +27,7 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fusionlib.checkpoints import code_fingerprint, commit, differences, read_checkpoint
+from fusionlib.checkpoints import code_fingerprint, differences, read_checkpoint
 from fusionlib.clip import ImageEncoder
 from fusionlib.crops import Images, batch_indices
 from fusionlib.datasets import Pair
@@ -37,6 +37,7 @@ from fusionlib.images import save_image
 from fusionlib.losses import Losses, fusion_loss
 from fusionlib.network import LUMA, FusionNet
 from fusionlib.recipe import TrainConfig, learning_rate
+from fusionlib.versions import commit, processor
 from fusionlib.weights import Weights, save_weights
 
 VALIDATION_CROPS = 2  # of each validation pair
@@ -304,7 +305,7 @@ class Trainer:
 
     def circumstances(self) -> dict[str, Any]:
         """What differs between equal trainings: the machine and the time it took, in seconds."""
-        return {"machine": machine(), "seconds": round(self.seconds, 1)}
+        return {"machine": processor(self.device), "seconds": round(self.seconds, 1)}
 
     def _describe(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""
@@ -383,18 +384,6 @@ def start_from(net: FusionNet, init: Weights) -> None:
         last = f"decoder.{len(net.decoder) - 2}."
         tensors |= {k: v for k, v in net.state_dict().items() if k.startswith(last)}
     net.load_state_dict(tensors)
-
-
-def machine() -> str:
-    """Processor, as far as the system tells, and where not only that: accelerator."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +6,9 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from fusionlib import figures
+from fusionlib.datasets import DATASETS, SYNTHETIC, read_split
+from fusionlib.errors import DatasetError
+from fusionlib.samples import render
 from fusionlib.training import LOG_COLUMNS
 
 
@@ -86,3 +90,118 @@ def test_letters_can_be_drawn_as_outlines(tmp_path):
         for outlines in (False, True)
     )
     assert "<text" in named.read_text() and "<text" not in drawn.read_text()
+
+
+# ---- scenes with enlarged details
+
+
+def scene(*zooms, images=3):
+    ramp = np.tile(np.linspace(0, 1, 80), (60, 1))
+    return figures.Scene("set\nname", [ramp] * images, zooms)
+
+
+def test_details_show_the_pixels_inside_their_frames():
+    figure = figures.zoom_grid([scene((8, 4, 16, 12), (40, 30, 16, 12))], "abc")
+    whole, first, second = figure.axes[:3]
+    ramp = np.linspace(0, 1, 80)
+    for axis, start, colour in zip((first, second), (8, 40), figures.ZOOM_COLOURS, strict=True):
+        shown = np.asarray(axis.images[0].get_array())
+        assert shown.shape == (12, 16) and (shown == ramp[start : start + 16]).all()
+        assert axis.spines["top"].get_edgecolor() == mpl.colors.to_rgba(colour)
+    frames = [(*p.get_xy(), p.get_width(), p.get_height()) for p in whole.patches]
+    assert frames == [(7.5, 3.5, 16, 12), (39.5, 29.5, 16, 12)]
+
+
+def test_nothing_of_a_grid_is_stretched_cut_off_or_covered():
+    grid = [scene((8, 4, 16, 12), (40, 30, 16, 12)), scene()]
+    figure = figures.zoom_grid(grid, ["infrared", "Laplacian pyramid", "ours"], width=5)
+    figure.draw_without_rendering()
+    boxes = [axis.get_window_extent() for axis in figure.axes]
+    assert len(boxes) == 3 * 3 + 3
+    for axis, box in zip(figure.axes, boxes, strict=True):
+        height, width = axis.images[0].get_array().shape[:2]
+        assert box.width / box.height == pytest.approx(width / height, rel=1e-6)
+    words = [text.get_window_extent() for text in figure.texts]
+    assert len(words) == 2 + 3
+    for i, box in enumerate([*boxes, *words]):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in [*boxes, *words][:i])
+
+
+def test_a_missing_image_leaves_a_gap():
+    row = figures.Scene("s", [np.zeros((6, 8)), None, np.zeros((6, 8))])
+    assert len(figures.zoom_grid([row], "abc").axes) == 2
+
+
+@pytest.mark.parametrize("region", [(70, 0, 16, 12), (0, 50, 16, 12), (-1, 0, 16, 12)])
+def test_a_region_outside_its_image_is_an_error(region):
+    with pytest.raises(DatasetError, match=r"not inside its image of 80×60; see zooms.csv"):
+        figures.zoom_grid([scene(region, (0, 0, 16, 12))], "abc")
+
+
+def test_regions_come_in_pairs_of_one_shape(tmp_path):
+    path = tmp_path / "z.csv"
+    head = ",".join(figures.ZOOM_COLUMNS)
+    path.write_text(f"{head}\n4,A,01,1,2,8,6\n4,A,01,3,4,8,6\n5,A,02,0,0,8,6\n")
+    assert figures.read_zooms(4, path) == {("A", "01"): [(1, 2, 8, 6), (3, 4, 8, 6)]}
+    with pytest.raises(DatasetError, match="A 02 needs two regions of one shape"):
+        figures.read_zooms(5, path)
+    path.write_text(f"{head}\n4,A,01,1,2,8,x\n")
+    with pytest.raises(DatasetError, match="not a table of regions"):
+        figures.read_zooms(4, path)
+
+
+def test_the_committed_scenes_are_test_pairs_and_the_drawn_ones_hold_their_regions():
+    for number in (4, 5, 6):
+        scenes = figures.read_zooms(number)
+        assert {dataset for dataset, _ in scenes} <= set(DATASETS) and len(scenes) >= 5
+        for (dataset, name), regions in scenes.items():
+            assert read_split(dataset)[name] == "test"
+            if dataset == SYNTHETIC:
+                images = [render(name).vi] * 2
+                figures.zoom_grid([figures.Scene(name, images, regions)], "ab")
+
+
+# ---- charts of many methods
+
+
+def test_many_boxes_get_wider_panels():
+    rows = [
+        (d, i, m, k, 1.0 * i) for d in "AB" for i in range(3) for m in "abcdefgh" for k in "xyz"
+    ]
+    frame = pd.DataFrame(rows, columns=["dataset", "name", "method", "metric", "value"])
+    few = figures.metric_boxes(frame[frame["method"] < "c"])
+    many = figures.metric_boxes(frame)
+    assert {axis.get_subplotspec().get_geometry()[1] for axis in few.axes} == {3}
+    assert {axis.get_subplotspec().get_geometry()[1] for axis in many.axes} == {2}
+
+
+def test_ranks_are_sorted_and_ours_is_set_apart():
+    ranks = {"worst": 3.0, "ours": 2.0, "best": 1.0, "unknown": np.nan}
+    rows = [(d, k, *rank) for d in "AB" for k in ("ag", "qcv") for rank in ranks.items()]
+    summary = pd.DataFrame(rows, columns=["dataset", "metric", "method", "rank"])
+    figure = figures.rank_plot(summary)
+    assert [axis.get_title() for axis in figure.axes] == ["AG", "Q_CV"]
+    axis = figure.axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["best", "ours", "worst"]
+    points = {tuple(p) for c in axis.collections for p in np.asarray(c.get_offsets())}
+    assert points == {(1, 0), (2, 1), (3, 2)}
+    (band,) = axis.patches
+    assert (band.get_y(), band.get_height()) == (0.5, 1)
+    nothing = figures.rank_plot(summary.assign(rank=np.nan))
+    assert not nothing.axes and not nothing.legends
+
+
+def test_r52_a_name_is_no_formula(tmp_path):
+    name = r"$\frac$ & _x_"
+    rows = [("A", str(i), name, "ag", 1.0 * i) for i in range(3)]
+    frame = pd.DataFrame(rows, columns=["dataset", "name", "method", "metric", "value"])
+    summary = pd.DataFrame(
+        [("A", "ag", name, 1.0)], columns=["dataset", "metric", "method", "rank"]
+    )
+    drawn = figures.metric_boxes(frame), figures.rank_plot(summary), figures.zoom_grid(
+        [figures.Scene(name, [np.zeros((6, 8))])], [name]
+    )  # fmt: skip
+    for figure in drawn:
+        assert figures.save_figure(figure, tmp_path, "f")[0].is_file()

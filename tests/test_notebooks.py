@@ -62,6 +62,9 @@ def test_the_notebooks_are_there():
         "03_cff",
         "04_train",
         "05_compare",
+        "06_generalise",
+        "07_ablation",
+        "08_report",
     ]
 
 

@@ -350,7 +350,7 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
 # --- The shipped ones -----------------------------------------------------------------------------
 
 
-PARTS = ("base", "full")  # of their training
+PARTS = ("first", "full")  # of their training
 ABLATIONS = {
     "without_cii": (False, True),
     "without_cff": (True, False),
@@ -358,7 +358,7 @@ ABLATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [*PARTS, *ABLATIONS])
+@pytest.mark.parametrize("name", [*PARTS, "base", *ABLATIONS])
 def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
     path = SHIPPED.with_name(f"{name}.safetensors")
     record = load_weights(path).record

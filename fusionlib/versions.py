@@ -1,0 +1,73 @@
+"""Which code, packages and machine a result is made with."""
+
+import platform
+import re
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from fusionlib.errors import FusionError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOCK = REPOSITORY / "requirements.lock"
+CPUINFO = Path("/proc/cpuinfo")
+CODE = ("fusionlib", "notebooks", "data")
+
+
+def check(preset: str, lock: Path = LOCK) -> list[str]:
+    """Compare installed versions with the lock; builds for other hardware are the same version.
+
+    Args:
+        preset: in ``paper`` a difference is an error, in others it is returned.
+        lock: lines ``name==version``.
+
+    Returns:
+        One line for each package that differs.
+
+    Raises:
+        FusionError: a package differs, in ``paper``.
+    """
+    pinned = [line.split("==") for line in lock.read_text("utf-8").splitlines() if "==" in line]
+    found = [_difference(name.strip(), wanted.strip()) for name, wanted in pinned]
+    differences = [line for line in found if line]
+    if differences and preset == "paper":
+        raise FusionError(
+            f"other versions than in the reference run: {'; '.join(differences)}. "
+            f"pip install -r {lock.name} brings them back; other presets only say so."
+        )
+    return differences
+
+
+def _difference(name: str, wanted: str) -> str:
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        return f"{name} is missing, was {wanted}"
+    same = installed.partition("+")[0] == wanted.partition("+")[0]
+    return "" if same else f"{name} is {installed}, was {wanted}"
+
+
+def commit(repository: Path = REPOSITORY) -> str | None:
+    """Commit of a checkout, marked if a file that git knows differs from it; None outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(repository), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def processor(device: torch.device | str = "cpu") -> str:
+    """Name of this machine's accelerator, or of its processor as far as the system tells."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    told = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", told, re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
