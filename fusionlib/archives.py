@@ -19,6 +19,7 @@ import platform
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import time
 import unicodedata
@@ -48,6 +49,10 @@ DAMAGE_ERRORS = (  # what the standard library raises on damaged archives and fu
     OSError,
     EOFError,
     ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
     NotImplementedError,
     RuntimeError,
     zlib.error,
@@ -74,7 +79,7 @@ def lock(path: Path, error: type[FusionError]) -> Iterator[None]:
             file_lock.acquire(timeout=LOCK_POLL)
         except Timeout:
             try:
-                since, holder = owner.stat().st_mtime, owner.read_text()
+                since, holder = owner.stat().st_mtime, owner.read_text("utf-8")
             except FileNotFoundError:  # the other process is about to release it
                 since, holder = started, "another process"
             if time.time() - since > LOCK_LIMIT:
@@ -84,7 +89,7 @@ def lock(path: Path, error: type[FusionError]) -> Iterator[None]:
         except OSError as problem:
             raise error(f"{path}.lock cannot be made: {problem}") from problem
     try:
-        owner.write_text(f"process {os.getpid()} on {platform.node()}")
+        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -103,11 +108,12 @@ def extract(archive: Path | str, target: Path | str, *, max_bytes: int = MAX_BYT
     archive, target = Path(archive), Path(target)
     if not archive.is_file():
         raise DatasetError(f"{archive} is not a file; give a zip or tar archive.")
-    stamp = f"{archive.name} {archive.stat().st_size} {archive.stat().st_mtime_ns}"
+    size, modified = archive.stat().st_size, archive.stat().st_mtime_ns
+    stamp = f"{archive.name} {size} {modified}".encode(errors="surrogateescape")
     partial = target.with_name(f".{target.name}.unpacking")
     target.parent.mkdir(parents=True, exist_ok=True)
     with lock(target, DatasetError):
-        if (target / STAMP).is_file() and (target / STAMP).read_text() == stamp:
+        if (target / STAMP).is_file() and (target / STAMP).read_bytes() == stamp:
             return target
         if target.exists() and (target.is_file() or any(target.iterdir())):
             raise DatasetError(f"{target} holds something else than {archive}: remove it first.")
@@ -116,7 +122,7 @@ def extract(archive: Path | str, target: Path | str, *, max_bytes: int = MAX_BYT
             with _open(archive) as box:
                 members = _vet(box, archive, max_bytes)
                 _write(box, members, partial)
-            (partial / STAMP).write_text(stamp)
+            (partial / STAMP).write_bytes(stamp)
             shutil.rmtree(target, ignore_errors=True)  # empty, see above
             partial.rename(target)
         except DAMAGE_ERRORS as error:
@@ -190,7 +196,8 @@ def _members(box: Box) -> Iterator[_Member]:
         for entry in box.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)  # 0: written by a system without modes
             is_special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-            yield _Member(entry, entry.orig_filename, entry.file_size, entry.is_dir(), is_special)
+            is_folder = entry.filename.endswith("/")  # its own is_dir fails without a name
+            yield _Member(entry, entry.orig_filename, entry.file_size, is_folder, is_special)
     else:
         for entry in box:
             is_special = not (entry.isreg() or entry.isdir())

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
 
 Split = Literal["train", "val", "test"]
@@ -81,12 +83,21 @@ REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
 
 @dataclass(frozen=True)
 class Pair:
-    """Two registered images of one scene, on disk."""
+    """Two registered images of one scene, on disk.
+
+    Raises:
+        PairError: name or dataset cannot be part of a file name, such as ``../x``.
+    """
 
     dataset: str
     name: str
     ir: Path
     vi: Path
+
+    def __post_init__(self):
+        for word in (self.name, self.dataset or "-"):  # results are named after them
+            if not _is_plain(word):
+                raise PairError(f"{word!r}: a separator, a control character or '..' in a name")
 
 
 def default_root() -> Path:
@@ -94,21 +105,24 @@ def default_root() -> Path:
     return Path(os.environ.get("FUSIONLIB_DATA") or REPOSITORY / "data" / "images").expanduser()
 
 
-def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair]:
+def pair_folders(
+    ir: Path | str, vi: Path | str, dataset: str = "", *, follow_links: bool = False
+) -> list[Pair]:
     """Match the images of two folders by stem (never by position), sorted by name.
 
     Args:
         ir: folder of infrared images.
         vi: folder of visible images.
         dataset: written into the pairs.
+        follow_links: accept images that are links to files outside their folder.
 
     Raises:
-        PairError: images without a partner, two images with one stem, or a name with a line break,
-            another control character or a backslash.
+        PairError: images without a partner, two images with one stem, a link out of the folder,
+            or a name with a line break, another control character or a backslash.
         DatasetError: a folder is missing.
     """
     ir, vi = Path(ir), Path(vi)
-    ir_files, vi_files = images_by_stem(ir), images_by_stem(vi)
+    ir_files, vi_files = (images_by_stem(folder, follow_links) for folder in (ir, vi))
     problems = []
     for folder, orphans in ((ir, ir_files.keys() - vi_files), (vi, vi_files.keys() - ir_files)):
         if orphans:
@@ -124,12 +138,13 @@ def pair_folders(ir: Path | str, vi: Path | str, dataset: str = "") -> list[Pair
     return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(ir_files)]
 
 
-def find_pairs(root: Path | str, dataset: str) -> list[Pair]:
+def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) -> list[Pair]:
     """All pairs of a dataset below a data root, sorted by name; empty if it is not there.
 
     Args:
         root: data root, with a folder for each dataset.
         dataset: a key of `DATASETS`.
+        follow_links: see `pair_folders`.
 
     Raises:
         DatasetError: unknown dataset, or one name in two parts of it.
@@ -146,7 +161,8 @@ def find_pairs(root: Path | str, dataset: str) -> list[Pair]:
         if (stat.st_dev, stat.st_ino) in seen:  # "ir" and "IR" are one folder on some systems
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        for pair in pair_folders(folder / ir, folder / vi, dataset):
+        links = {"follow_links": follow_links}
+        for pair in pair_folders(folder / ir, folder / vi, dataset, **links):
             if pair.name in pairs:
                 raise DatasetError(
                     f"{pair.name} stands both in {pairs[pair.name].ir} and {pair.ir}"
@@ -264,21 +280,37 @@ def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
     """The committed list of a dataset, name → part; empty if there is none.
 
     Raises:
-        DatasetError: one name twice, a name that is a path, or an unknown part.
+        DatasetError: damaged, one name twice, a name that is a path, or an unknown part.
     """
+    return {name: part for name, (part, _) in _read_list(dataset, splits).items()}
+
+
+def read_hashes(dataset: str, splits: Path | str = SPLITS) -> dict[str, tuple[str, str]]:
+    """Hashes of the committed list, name → sha256 of the infrared and of the visible file.
+
+    Raises:
+        DatasetError: see `read_split`.
+    """
+    return {name: hashes for name, (_, hashes) in _read_list(dataset, splits).items()}
+
+
+def _read_list(dataset: str, splits: Path | str) -> dict[str, tuple[str, tuple[str, str]]]:
     path = Path(splits) / f"{_known(dataset).name}.csv"
     if not path.is_file():
         return {}
-    parts: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            name, part = row.get("name"), row.get("split")
-            if name is None or not _is_plain(name):
-                raise DatasetError(f"{path}: {name!r} is not the name of a pair")
-            if name in parts or part not in ("train", "val", "test", ""):
-                raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
-            parts[name] = part
-    return parts
+    rows: dict[str, tuple[str, tuple[str, str]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                name, part = row.get("name"), row.get("split")
+                if name is None or not _is_plain(name):
+                    raise DatasetError(f"{path}: {name!r} is not the name of a pair")
+                if name in rows or part not in ("train", "val", "test", ""):
+                    raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
+                rows[name] = part, (row.get("sha256_ir") or "", row.get("sha256_vi") or "")
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: cannot be read as a list of pairs ({error})") from error
+    return rows
 
 
 def write_split(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS) -> Path:
@@ -291,7 +323,7 @@ def write_split(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
     rows, owner = [], {}
     for pair in pairs:
         part = drawn[pair.name]
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.ir, pair.vi)]
+        hashes = [file_sha256(path) for path in (pair.ir, pair.vi)]
         for value in hashes if part else ():
             first_name, first = owner.setdefault(value, (pair.name, part))
             if (first == "test") != (part == "test"):
@@ -301,12 +333,11 @@ def write_split(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
         rows.append((pair.name, part, *hashes))
     path = Path(splits) / f"{dataset}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "split", "sha256_ir", "sha256_vi"))
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "split", "sha256_ir", "sha256_vi"))
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
     return path
 
 
@@ -370,8 +401,13 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Normalised stem → file."""
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file is a link to something outside a folder."""
+    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+
+
+def images_by_stem(folder: Path, follow_links: bool = False) -> dict[str, Path]:
+    """Normalised stem → file; see `pair_folders`."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
@@ -382,6 +418,13 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
         key = unicodedata.normalize("NFC", path.stem)
         if not _is_plain(key):
             raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
+        if not follow_links and leads_out(path, folder):
+            raise PairError(
+                f"{path} is a link out of its folder, to {path.resolve()}; copy the file, link "
+                f"the whole folder instead, or allow it with --follow-links"
+            )
+        if not path.is_file():
+            raise PairError(f"{path}: not a file; remove it or give it another name")
         rival = folded.setdefault(key.casefold(), path)
         if rival is not path:
             raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")

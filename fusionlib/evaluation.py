@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import joblib
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -22,6 +23,8 @@ from fusionlib.images import read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
 from fusionlib.metrics.protocols import check_protocol, measure_by
 from fusionlib.tables import COLUMNS, read_values, write_values
+
+Array = np.ndarray
 
 NO_IMAGE = "there is no fused image"
 SAVE_SECONDS = 30  # between writes of the CSV while it grows
@@ -39,6 +42,8 @@ def evaluate(
     csv: Path | str | None = None,
     protocol: str = "ours",
     missing: Literal["error", "mark"] = "error",
+    on_bad: Literal["error", "skip"] = "error",
+    follow_links: bool = False,
     jobs: int = -1,
 ) -> pd.DataFrame:
     """Measure fused images.
@@ -52,12 +57,16 @@ def evaluate(
             what was computed is written even if the run is interrupted.
         protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
         missing: a pair without fused image is an error, or a marked row without value.
+        on_bad: a pair of which a file is damaged or of another size is an error, or left out for
+            all methods, so that all means are over the same images.
+        follow_links: see `fusionlib.datasets.pair_folders`.
         jobs: processes; −1 for all cores, or all workers of the backend.
 
     Returns:
         Columns ``dataset, name, method, metric, value, reason, files``, in the order of the
         arguments; ``value`` is NaN where ``reason`` says why, ``files`` identifies the three
-        images, the protocol and the version of the metrics.
+        images, the protocol and the version of the metrics. ``attrs["skipped"]`` lists what was
+        left out: name, ``damaged``, reason.
 
     Raises:
         DatasetError: no folder, or (unless marked) pairs without fused image.
@@ -69,11 +78,14 @@ def evaluate(
             raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
     check_protocol(protocol)
     pairs = [pair for name in datasets for pair in datasets[name]]
-    found = _find_fused(methods, datasets)
+    found = _find_fused(methods, datasets, follow_links)
     absent = [(m, p) for m in methods for p in pairs if (m, p.dataset, p.name) not in found]
     if absent and missing == "error":
         listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
+    skipped = _damaged(pairs, found) if on_bad == "skip" else {}
+    pairs = [pair for pair in pairs if pair not in skipped]
+    absent = [(method, pair) for method, pair in absent if pair not in skipped]
     known = {} if csv is None or not Path(csv).is_file() else _known_rows(csv)
     rows = [
         (p.dataset, p.name, m, k, float("nan"), NO_IMAGE, "") for m, p in absent for k in metrics
@@ -89,6 +101,7 @@ def evaluate(
         frame = _ordered(rows, methods, datasets, metrics)
         if csv is not None:
             write_values(frame, csv)
+    frame.attrs["skipped"] = [(pair.name, "damaged", why) for pair, why in skipped.items()]
     return frame
 
 
@@ -106,24 +119,52 @@ def _compute(tasks, rows: list[Row], protocol: str, jobs: int, csv: Path | str |
 
 def _measure_pair(pair: Pair, wanted: Wanted, protocol: str) -> list[Row]:
     """All methods on one pair: what its sources share is computed once."""
-    ir, vi = read_luma8(pair.ir), read_luma8(pair.vi)
-    if ir.shape != vi.shape:
-        raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
+    ir, vi = _read_sources(pair)
     sources, rows = Sources(ir, vi), []
     for method, (path, metrics, files) in wanted.items():
-        fused = read_luma8(path)
-        if fused.shape != ir.shape:
-            raise MetricError(
-                f"{path} is {fused.shape[1]}×{fused.shape[0]}, but its sources are "
-                f"{ir.shape[1]}×{ir.shape[0]}"
-            )
+        fused = _read_fused(path, ir.shape)
         for metric, (value, reason) in measure_by(protocol, sources, fused, metrics).items():
             rows.append((pair.dataset, pair.name, method, metric, value, reason, files))
     return rows
 
 
+def _read_sources(pair: Pair) -> tuple[Array, Array]:
+    ir, vi = read_luma8(pair.ir), read_luma8(pair.vi)
+    if ir.shape != vi.shape:
+        raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
+    return ir, vi
+
+
+def _read_fused(path: Path, shape: tuple[int, int]) -> Array:
+    fused = read_luma8(path)
+    if fused.shape != shape:
+        raise MetricError(
+            f"{path} is {fused.shape[1]}×{fused.shape[0]}, but its sources are "
+            f"{shape[1]}×{shape[0]}"
+        )
+    return fused
+
+
+def _damaged(pairs: Sequence[Pair], found: Mapping[tuple, Path]) -> dict[Pair, str]:
+    """Pairs of which the sources or some fused image cannot be measured, and why."""
+    fused: dict[tuple[str, str], list[Path]] = {}
+    for (_, dataset, name), path in found.items():
+        fused.setdefault((dataset, name), []).append(path)
+    bad = {}
+    for pair in pairs:
+        try:
+            shape = _read_sources(pair)[0].shape
+            for path in fused.get((pair.dataset, pair.name), ()):
+                _read_fused(path, shape)
+        except (ImageError, MetricError) as error:
+            bad[pair] = str(error)
+    return bad
+
+
 def _find_fused(
-    methods: Mapping[str, Path | str], datasets: Mapping[str, Sequence[Pair]]
+    methods: Mapping[str, Path | str],
+    datasets: Mapping[str, Sequence[Pair]],
+    follow_links: bool = False,
 ) -> dict[tuple[str, str, str], Path]:
     """(method, dataset, name) → fused image, of all that are there."""
     found = {}
@@ -135,7 +176,8 @@ def _find_fused(
                     raise DatasetError(f"{folder}: no such folder")
                 continue  # each of its images is missing
             inner = inner if inner.is_dir() else Path(folder)
-            found |= {(method, dataset, k): path for k, path in images_by_stem(inner).items()}
+            files = images_by_stem(inner, follow_links)
+            found |= {(method, dataset, name): path for name, path in files.items()}
     return found
 
 

@@ -8,13 +8,18 @@ from pathlib import Path
 from fusionlib.errors import FusionError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, temporary: Path | None = None) -> None:
     """Write bytes so that the file appears whole or not at all, and survives a power cut.
+
+    Args:
+        path: target; its folder must be there.
+        data: what the file will hold.
+        temporary: where the bytes grow, in the same folder; by default ``<name>.<process>.tmp``.
 
     Raises:
         FusionError: disk full, read-only folder and the like; a file of that name stays as it was.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary or path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

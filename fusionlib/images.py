@@ -5,16 +5,19 @@ Inside the package an infrared image is ``(H, W)`` and a visible one ``(H, W, 3)
 """
 
 import functools
-import os
+import io
 import secrets
+import struct
 import warnings
+import zlib
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fusionlib.errors import ImageError
+from fusionlib.files import write_atomically
 
 Array = np.ndarray
 
@@ -22,6 +25,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs Ghostscript
 MAX_PIXELS = 64_000_000
 GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
+ADAM7 = (  # first column and row of each pass of an interlaced PNG, and the steps
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
 
 Range = tuple[float, float]
@@ -97,6 +104,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         ImageError: not an image.
     """
+    _check_file(Path(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -166,8 +174,9 @@ def save_image(path: Path | str, image: Array) -> Path:
         image: (H, W) or (H, W, 3), float in [0, 1] or uint8.
 
     Raises:
-        ImageError: other shape, empty, other integers, not finite, or a suffix that no format
-            has.
+        ImageError: other shape, empty, other integers, not finite, a suffix that no format has, or
+            more than the format can hold.
+        FusionError: disk full, read-only folder and the like; a file of that name stays as it was.
     """
     path = check_target(path)
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
@@ -178,14 +187,18 @@ def save_image(path: Path | str, image: Array) -> Path:
         if not np.isfinite(image).all():
             raise ImageError(f"{path}: {np.sum(~np.isfinite(image))} values are not finite")
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = io.BytesIO()
+    try:
+        Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()])
+    except (OSError, ValueError) as error:  # such as more pixels in a row than a JPEG can have
+        raise ImageError(f"{path}: cannot save shape {image.shape} ({error})") from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{path.parent}: cannot be made ({error.strerror})") from error
     # hidden, so that no listing takes what a kill leaves for an image; as short as any name
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
-    try:
-        Image.fromarray(image).save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, encoded.getvalue(), temporary)
     return path
 
 
@@ -193,10 +206,8 @@ def _decode(
     path: Path, frame: int | None, max_pixels: int, value_range: Range | None = None
 ) -> Array:
     """The one decode function: file → (H, W) or (H, W, 3), float32 in [0, 1]."""
+    _check_file(path)
     try:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "no such file"
-            raise ImageError(f"{path}: {what}, not an image")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own remarks on size; checked below
             # by name Pillow would map the file, and so garble TIFF files with an orientation
@@ -206,10 +217,13 @@ def _decode(
                     _check_frame(path, image, frame)
                     if image.format == "PNG":
                         image.verify()  # the pixels' checksums, which decoding skips
+                        _check_png_rows(path, file)
                 file.seek(0)
                 with Image.open(file, formats=FORMATS) as image:
                     image.seek(frame or 0)
                     _check_size(path, image, max_pixels)  # pages differ in size
+                    if image.format == "TIFF":
+                        _check_tiff_strips(path, image)
                     image.load()
                     image = ImageOps.exif_transpose(image)
         stored = _to_array(path, image)
@@ -225,6 +239,17 @@ def _decode(
     return _normalise(path, stored, value_range)
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what is no file before it is opened: opening a pipe waits for ever."""
+    try:
+        if path.is_file():
+            return
+        what = "a folder" if path.is_dir() else "a pipe" if path.exists() else "no such file"
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        what = str(error.strerror)
+    raise ImageError(f"{path}: {what}, not an image")
+
+
 def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
@@ -237,6 +262,38 @@ def _check_frame(path: Path, image: Image.Image, frame: int | None) -> None:
         raise ImageError(f"{path}: has {frames} frames; choose one with frame=0…{frames - 1}")
     if frame is not None and not 0 <= frame < frames:
         raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
+
+
+def _check_png_rows(path: Path, file: BinaryIO) -> None:
+    """Refuse a PNG that holds fewer rows than it declares: Pillow leaves the rest black."""
+    file.seek(16)
+    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", file.read(13))
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]  # of a pixel
+    needed = 0
+    for left, top, across, down in ADAM7 if is_interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        needed += rows * (1 + -(-columns * bits // 8)) if min(rows, columns) > 0 else 0
+    inflater, got = zlib.decompressobj(), 0
+    file.seek(8)
+    while got < needed and len(head := file.read(8)) == 8:
+        size, name = struct.unpack(">I4s", head)
+        packed = file.read(size + 4)[:size]  # without the checksum
+        while name == b"IDAT" and packed and got < needed:  # in pieces: it may be a bomb
+            got += len(inflater.decompress(packed, 1 << 20))
+            packed = inflater.unconsumed_tail
+    if got < needed:
+        raise ImageError(f"{path}: damaged, it has {got} of {needed} bytes of pixels")
+
+
+def _check_tiff_strips(path: Path, image: Image.Image) -> None:
+    """Refuse a TIFF without a strip for every row: Pillow leaves the rest black."""
+    covered: dict[object, int] = {}  # by how the pixels are stored: each channel may be by itself
+    for _, (left, top, right, bottom), _, how in image.tile:
+        how = how[0] if isinstance(how, tuple) else how
+        covered[how] = covered.get(how, 0) + (right - left) * (bottom - top)
+    width, height = image.size
+    if any(pixels < width * height for pixels in covered.values()):
+        raise ImageError(f"{path}: damaged, it has no pixels for some of its {height} rows")
 
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`

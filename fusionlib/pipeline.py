@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.errors import NotebookError
+from fusionlib.files import write_atomically
 from fusionlib.recipe import PRESETS
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
@@ -84,7 +85,7 @@ def run_paper(
     """
     if preset not in PRESETS:
         raise NotebookError(f"parameter 'preset': {preset!r}; accepted are {', '.join(PRESETS)}")
-    folder = Path(os.path.abspath(runs_dir), preset)
+    folder = Path(os.path.abspath(os.path.expanduser(runs_dir)), preset)
     values = (preset, _absolute("data_root", data_root), encoder, _absolute("weights", weights))
     parameters = dict(zip(PARAMETERS, (*values, str(folder), device, seed), strict=True))
     sources = _read_and_check(find_notebooks(notebooks_dir or ROOT / "notebooks"), only, parameters)
@@ -152,7 +153,7 @@ def _declared_parameters(path: Path, source: NotebookNode) -> dict[str, object]:
 def _absolute(name: str, value: str | Path | None) -> str | None:
     if value is None:
         return None
-    path = Path(os.path.abspath(str(value)))
+    path = Path(os.path.abspath(os.path.expanduser(str(value))))
     if not (path.is_file() if name == "weights" else path.is_dir()):
         raise NotebookError(f"parameter {name!r}: {path} does not exist, or is of the wrong kind")
     return str(path)
@@ -268,6 +269,11 @@ class OwnKernel(AsyncKernelManager):
         return KernelSpec(**get_kernel_dict(["--IPKernelApp.log_level=ERROR"]), env=env)
 
 
+def code_hash() -> str:
+    """Of all modules as they are now; the inputs of a step's record have that of when it ran."""
+    return _hash(_measure(ROOT / "fusionlib", _file_hash, only=".py"))
+
+
 def _inputs(source: NotebookNode, parameters: dict, earlier: list[Path]) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
     data = ROOT / "data"
@@ -277,7 +283,7 @@ def _inputs(source: NotebookNode, parameters: dict, earlier: list[Path]) -> dict
     return {
         "notebook": _hash(cells),  # without outputs
         "parameters": parameters,
-        "fusionlib": _hash(_measure(ROOT / "fusionlib", _file_hash, only=".py")),
+        "fusionlib": code_hash(),
         "data": _hash(_measure(data, _file_hash, skip=[data / "images", data / "downloads"])),
         "images": _hash(_measure(images)),
         "weights": _file_hash(weights) if weights.is_file() else None,
@@ -328,8 +334,7 @@ def _read_json(path: Path) -> dict:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    Path(f"{path}.part").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(f"{path}.part", path)
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 @contextmanager

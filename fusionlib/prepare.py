@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fusionlib.archives import extract, fold_name, lock
-from fusionlib.datasets import DATASETS, LISTED, Pair, check_pair
+from fusionlib.datasets import DATASETS, LISTED, Pair, check_pair, leads_out
 from fusionlib.errors import DatasetError, ImageError
 from fusionlib.images import SUFFIXES, image_size
 from fusionlib.sources import find_source, terms
@@ -243,6 +243,8 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name[0] == "." or not file.is_file():
             continue
+        if leads_out(file, folder):
+            raise DatasetError(f"{file} is a link out of its folder: put the file itself there.")
         twin = files.setdefault(fold_name(file.stem), file)
         if twin != file:
             raise DatasetError(f"{folder}: {twin.name} and {file.name} are ambiguous.")

@@ -104,6 +104,12 @@ def test_r26_name_that_leads_out(tmp_path, name):
     assert_refused(tar_of(tmp_path / "a.tar", ("f", b""), (name, b"x")), tmp_path / "out", match)
 
 
+def test_r26_zip_member_whose_name_is_cut_to_nothing(tmp_path):
+    archive = zip_of(tmp_path / "a.zip", {"ab": b"x"})
+    archive.write_bytes(archive.read_bytes().replace(b"ab", b"\0b"))  # zipfile ends it at the NUL
+    assert_refused(archive, tmp_path / "out", "nothing was unpacked")
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
 def test_r26_tar_links_and_devices(tmp_path, kind):
     archive = tar_of(tmp_path / "a.tar", ("f", b"1"), special("odd", kind, "f"))

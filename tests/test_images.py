@@ -13,7 +13,7 @@ from PIL import EpsImagePlugin, Image
 from skimage.color import rgb2ycbcr
 
 from fusionlib import images
-from fusionlib.errors import ImageError
+from fusionlib.errors import FusionError, ImageError
 from fusionlib.images import (
     image_size,
     is_grey,
@@ -186,6 +186,40 @@ def test_r04_flipped_bit_in_the_pixels_of_a_png_is_refused(put):
             refuses(put("flipped.png", bytes(flipped[:cut])), "damaged")
 
 
+def test_r04_png_with_fewer_rows_than_it_declares_is_refused(put):
+    rows = [bytes([9, 8, 7])] * 4
+    assert read_ir(put("whole.png", png(3, 4, 8, 0, rows))).shape == (4, 3)
+    refuses(put("short.png", png(3, 5, 8, 0, rows)), "damaged, it has 16 of 20 bytes")
+    refuses(put("narrow.png", png(4, 4, 8, 0, rows)), "damaged")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 5), (17, 9), (64, 33)])
+@pytest.mark.parametrize("mode", ["L", "RGB", "1", "I;16"])
+def test_r04_whole_pngs_of_any_size_are_read(put, mode, size):
+    assert image_size(path := put("a.png", Image.new(mode, size))) == size[::-1]
+    assert read_vi(path).shape == (*size[::-1], 3)
+
+
+def test_r04_interlaced_png_is_read_whole_or_refused(put):
+    # passes of a 3×2 image: pixel (0, 0); none; none; (2, 0); none; (1, 0); row 1
+    passes = [bytes([10]), bytes([30]), bytes([20]), bytes([40, 50, 60])]
+    data = bytearray(png(3, 2, 8, 0, passes))
+    data[28] = 1  # interlaced
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    image = read_ir(put("adam7.png", bytes(data)))
+    assert np.rint(image * 255).tolist() == [[10, 20, 30], [40, 50, 60]]
+    data[20:24] = struct.pack(">I", 3)  # rows
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    refuses(put("short.png", bytes(data)), "damaged")
+
+
+def test_r04_tiff_without_strips_for_all_rows_is_refused(put):
+    data = bytearray(encode(RAMP, "TIFF"))
+    rows = data.index(struct.pack("<HHI", 0x101, 4, 1)) + 8
+    data[rows : rows + 4] = struct.pack("<I", 9)
+    refuses(put("short.tif", bytes(data)), "damaged, it has no pixels for some of its 9 rows")
+
+
 SMALL = np.add.outer(np.arange(17) * 7, np.arange(24) * 5).astype(np.uint8)
 WHOLE = {
     "png": encode(SMALL, "PNG"),
@@ -225,6 +259,27 @@ def test_r04_random_damage_gives_an_image_or_an_image_error(fuzz_folder, kind, d
         assert image.min() >= 0 and image.max() <= 1
         if kind == "png":  # its checksums find every flip
             assert (np.rint(image.T * 255) == SMALL.T).all()
+
+
+# Row 18: what is no plain file
+
+
+@pytest.mark.parametrize("read", [read_ir, read_vi, read_luma8, image_size])
+def test_r18_pipe_named_png_is_refused_and_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    refuses(tmp_path / "pipe.png", "a pipe, not an image", read=read)
+
+
+@pytest.mark.parametrize("read", [read_ir, read_vi, read_luma8, image_size])
+def test_r18_unreadable_file_is_named(put, read, monkeypatch):
+    path = put("secret.png", RAMP)
+
+    def forbidden(*args, **options):  # chmod does not stop root
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(io, "open", forbidden)
+    monkeypatch.setattr("builtins.open", forbidden)
+    refuses(path, "Permission denied", read=read)
 
 
 # Row 6: 16 bit
@@ -731,25 +786,30 @@ def test_save_refuses_and_writes_nothing(tmp_path, name, image, word):
 def test_failing_encoder_leaves_the_old_file_and_nothing_else(tmp_path):
     path = save_image(tmp_path / "a.jpg", RAMP)
     old = path.read_bytes()
-    with pytest.raises(OSError, match="image file"):
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot save shape \(1, 70000\)"):
         save_image(path, np.zeros((1, 70_000)))  # JPEG ends at 65535
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["a.jpg"]
 
 
-def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_r40_full_disk_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
     path = save_image(tmp_path / "a.png", RAMP)
     old = path.read_bytes()
 
-    def half(self, target, *args, **options):
-        target.write_bytes(b"\x89PNG")
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", half)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FusionError, match=r"a\.png cannot be written .*No space.* needs \d+ bytes"):
         save_image(path, RAMP)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_r40_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match="file: cannot be made"):
+        save_image(tmp_path / "file" / "a.png", RAMP)
 
 
 def test_file_appears_whole_under_its_name(tmp_path, monkeypatch):
@@ -763,7 +823,7 @@ def test_file_appears_whole_under_its_name(tmp_path, monkeypatch):
         moved.append((source, target))
         return os.rename(source, target)
 
-    monkeypatch.setattr(images.os, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     save_image(path, RAMP)
     [(source, target)] = moved
     assert target == path

@@ -46,7 +46,7 @@ def test_two_files_become_one_in_colour(pair, tmp_path, capsys):
 def test_two_folders_become_one_and_grey_means_grey(pair, tmp_path, capsys):
     folders = (tmp_path / "ir", tmp_path / "vi")
     status, said, _ = run(capsys, "fuse", *folders, "-o", tmp_path / "out", "--grey")
-    assert status == 0 and "1 images" in said
+    assert status == 0 and "1 of 1 images" in said
     assert Image.open(tmp_path / "out" / "camp.png").mode == "L"
 
 
@@ -255,14 +255,17 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "mine"
 
 
+UNLISTED = ("--allow-unlisted",)  # the pairs of these tests are made here
+
+
 def evaluated(capsys, results, *more):
-    return run(capsys, "evaluate", results, "--dataset", "TNO", "--jobs", "1", *more)
+    return run(capsys, "evaluate", results, "--dataset", "TNO", "--jobs", "1", *UNLISTED, *more)
 
 
 def test_evaluate_prints_means_with_intervals_and_writes_each_value(results, tmp_path, capsys):
     csv = tmp_path / "values.csv"
     status, said, _ = evaluated(capsys, results, "-o", csv, "--metrics", "ag", "scd")
-    assert status == 0 and "mine, TNO, 4 pairs" in said
+    assert status == 0 and "mine*, TNO, 4 of 4 pairs" in said
     values = read_values(csv)
     assert len(values) == 8 and set(values["method"]) == {"mine"}
     mean = values.loc[values["metric"] == "ag", "value"].mean()
@@ -297,3 +300,80 @@ def test_r47_evaluate_names_what_is_missing_or_marks_it(results, capsys):
 def test_evaluate_explains_what_it_does_not_know(results, capsys, more, told):
     status, _, said = evaluated(capsys, results, *more)
     assert status == 2 and told in said
+
+
+def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        for part in ("ir", "vi"):
+            save_image(tmp_path / part / f"{name}.png", np.full((24, 32), 0.5))
+    (tmp_path / "vi" / "b.png").write_text("text")
+    fuse = ("fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out")
+    status, _, told = run(capsys, *fuse)
+    assert status == 2 and "b.png" in told and not (tmp_path / "out").exists()
+    status, said, told = run(capsys, *fuse, "--on-bad", "skip", "--ir-range", "10", "200")
+    assert status == 0 and "2 of 3 images" in said and "damaged: b: " in told
+    assert "b,damaged," in (tmp_path / "out" / "issues.csv").read_text(encoding="utf-8")
+    used = json.loads((tmp_path / "out" / "fused.json").read_text(encoding="utf-8"))
+    assert used["ir_range"] == [10, 200] and used["resize"] is None  # rows 3 and 6: recorded
+    assert used["sha256"] == load_weights().sha256
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == ["a", "c"]
+
+
+def test_r04_r49_means_over_what_is_left_state_both_numbers(results, tmp_path, capsys):
+    (results / "b.png").write_text("text")
+    csv = tmp_path / "values.csv"
+    status, _, told = evaluated(capsys, results, "-o", csv)
+    assert status == 2 and "b.png" in told
+    status, said, _ = evaluated(capsys, results, "--on-bad", "skip", "-o", csv, "--metrics", "ag")
+    assert status == 0 and "3 of 4 pairs" in said and "left out: 1 damaged: b" in said
+    assert sorted(read_values(csv)["name"]) == ["a", "c", "d"]
+    assert ",b,damaged," in (tmp_path / "values.issues.csv").read_text(encoding="utf-8")
+
+
+def test_r22_images_that_are_not_listed_are_refused_or_marked(results, tmp_path, capsys):
+    arguments = ("evaluate", results, "--dataset", "TNO", "--jobs", "1", "--metrics", "ag")
+    status, _, told = run(capsys, *arguments)
+    assert status == 2 and "4 unlisted: a, b, c, d; 55 missing" in told
+    csv = tmp_path / "values.csv"
+    status, said, _ = run(capsys, *arguments, "--allow-unlisted", "-o", csv)
+    assert status == 0 and "mine*, TNO" in said
+    assert "* not the images of data/splits/TNO.csv: 4 unlisted" in said
+    assert "TNO,a,unlisted," in (tmp_path / "values.issues.csv").read_text(encoding="utf-8")
+
+
+def test_r18_linked_images_are_read_on_request(pair, tmp_path, capsys):
+    target = tmp_path / "ir" / "camp.png"
+    target.rename(tmp_path / "elsewhere.png")
+    target.symlink_to(tmp_path / "elsewhere.png")
+    fuse = ("fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out")
+    status, _, told = run(capsys, *fuse)
+    assert status == 2 and "--follow-links" in told
+    assert run(capsys, *fuse, "--follow-links")[0] == 0
+
+
+# Row 36: there are no profiles; what could stand in one is given as options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "nan", "1"], "ir_range"),
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "5", "5"], "ir_range"),
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "!!python/x", "1"], "--ir-range"),
+        (["train", "--average", "inf"], "--average"),
+        (["train", "--lr-peak", "inf"], "--lr-peak"),
+        (["train", "--seed", "1.5"], "--seed"),
+        (["train", "--seed", "-1"], "seed"),
+        (["train", "--sead", "1"], "--sead"),
+        (["paper", "--preset", "fast"], "--preset"),
+    ],
+)
+def test_r36_unknown_names_wrong_types_and_impossible_values_are_named(
+    pair, arguments, named, capsys
+):
+    arguments = [{"a": pair[0], "b": pair[1]}.get(word, word) for word in arguments]
+    try:
+        status = main(arguments)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2 and named in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -244,6 +245,77 @@ Path(out_dir, "seen.txt").write_text(data_root, encoding="utf-8")
     assert step.output.is_file()
     assert (odd / "here/out/quick/seen.txt").read_text(encoding="utf-8") == str(odd / "paare")
     assert sorted(checkout.rglob("*")) == before  # so a read-only checkout is enough
+
+
+def test_r37_paths_with_home_and_dots_are_resolved(checkout, tmp_path, monkeypatch):
+    without_kernels(monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/pairs").mkdir(parents=True)
+    write_notebook(checkout, "00_data")
+    (step,) = run_paper(data_root="~/pairs", runs_dir="~/a/../b")
+    assert step.output == tmp_path / "home/b/quick/notebooks/00_data.ipynb"
+    record = json.loads(step.output.with_suffix(".json").read_text(encoding="utf-8"))
+    parameters = record["inputs"]["parameters"]
+    assert parameters["data_root"] == str(tmp_path / "home/pairs")
+    assert parameters["out_dir"] == str(tmp_path / "home/b/quick")
+
+
+def test_r37_nothing_but_a_preset_names_the_folder_below_runs(checkout, tmp_path):
+    write_notebook(checkout, "00_data")
+    for preset in ("../quick", "/quick", "quick/../..", "~"):
+        with pytest.raises(NotebookError, match="'preset'"):
+            run_paper(preset)
+    assert not (tmp_path / "runs").exists()
+
+
+def finished(folder):
+    """Everything that looks finished is: notebooks with a closing line, records that fit them."""
+    for notebook in folder.glob("notebooks/[0-9][0-9]_*.ipynb"):
+        if notebook.name.count(".") > 1:  # failed or running
+            continue
+        last = nbformat.read(notebook, as_version=4).cells[-1]
+        assert f"{CLOSING_LINE} {notebook.stem}" in last.outputs[0].text
+    for record in folder.glob("notebooks/*.json"):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        assert told["sha256"] == pipeline._file_hash(record.with_suffix(".ipynb"))
+        assert all((folder / name).is_file() for name in told["written"])
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_p5_killed_at_random_points_ends_in_the_same_bytes(checkout):
+    code = """\
+from pathlib import Path
+from fusionlib.files import write_atomically
+for part in range(20):
+    path = Path(out_dir, "tables", f"{part:02d}.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, b"value\\n" * 50_000 + str(part + seed).encode())
+"""
+    for stem in ("00_data", "01_network"):
+        write_notebook(checkout, stem, code)
+    run = "from fusionlib.pipeline import *; run_paper(notebooks_dir={!r}, runs_dir={!r})"
+    notebooks = str(checkout / "notebooks")
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", run.format(notebooks, "whole")], check=True)
+    length, rng = time.monotonic() - started, random.Random(0)
+    for _ in range(KILLS):
+        if Path("killed").exists():  # otherwise every run ends in the first notebook
+            for record in Path("killed/quick/notebooks").glob("01_network.json"):
+                record.unlink()
+        child = subprocess.Popen([sys.executable, "-c", run.format(notebooks, "killed")])
+        time.sleep(rng.uniform(0.2, 1) * length)
+        child.kill()
+        child.wait()
+        finished(Path("killed/quick"))
+    subprocess.run([sys.executable, "-c", run.format(notebooks, "killed")], check=True)
+    finished(Path("killed/quick"))
+    for path in Path("whole/quick/tables").iterdir():
+        assert (Path("killed/quick/tables") / path.name).read_bytes() == path.read_bytes()
+    assert not list(Path("killed/quick").rglob("*.running.ipynb"))
 
 
 def test_r57_second_run_refuses_and_a_killed_run_is_taken_over(checkout, tmp_path, capsys):

@@ -1,0 +1,217 @@
+"""What is wrong or doubtful with pairs, as rows of ``issues.csv``.
+
+Damage, a shift between the halves, swapped folders, files that are not those of the committed
+lists. Faults are errors unless they are to be skipped; doubts never stop anything.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from skimage.filters import gaussian, sobel_h, sobel_v, window
+from skimage.registration import phase_cross_correlation
+
+from fusionlib.datasets import SPLITS, Pair, load_pair, read_hashes, read_split
+from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.evaluation import file_hash
+from fusionlib.files import write_atomically
+from fusionlib.images import is_grey, luma, read_vi
+
+Array = np.ndarray
+
+MAX_SHIFT = 0.03  # of the width; more is reported
+WIDTH = 256  # shifts are looked for in images of this width
+LEAST_SIDE = 48  # smaller images have too few edges to tell
+AGREEMENT = 0.015  # of the width, by which shifts of the whole and of its parts may differ
+LISTED = 10  # issues a message spells out
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One row of ``issues.csv``.
+
+    Attributes:
+        dataset: of the pair; empty for folders.
+        name: of the pair; empty if the whole set is meant.
+        status: ``damaged``, ``misaligned``, ``swapped``, ``resized``, ``changed``, ``missing`` or
+            ``unlisted``.
+        detail: for people.
+    """
+
+    dataset: str
+    name: str
+    status: str
+    detail: str
+
+
+def inspect_pairs(
+    pairs: Sequence[Pair], *, on_bad: Literal["error", "skip"] = "error", **reading: object
+) -> tuple[list[Pair], list[Issue]]:
+    """Read every pair, before work is put into any of them.
+
+    Args:
+        pairs: what to look at.
+        on_bad: a pair that cannot be read is an error, or an issue and left out.
+        reading: options of `fusionlib.datasets.load_pair`.
+
+    Returns:
+        The pairs that can be used, and what is to be said: damaged pairs that were left out,
+        probably shifted ones, resized ones, and whether the two sides look swapped.
+
+    Raises:
+        ImageError, PairError: of the first pair that cannot be read, and how many more there are,
+            unless they are skipped.
+    """
+    good, issues, colours, bad = [], [], [], []
+    for pair in pairs:
+        try:
+            ir, vi = load_pair(pair, **reading)
+            stored = read_vi(pair.ir)
+        except (ImageError, PairError) as error:
+            bad.append(type(error)(f"{error}{_hint(pair)}"))
+            issues.append(Issue(pair.dataset, pair.name, "damaged", str(bad[-1])))
+            continue
+        good.append(pair)
+        colours.append((is_grey(stored), is_grey(vi)))
+        if stored.shape != vi.shape:
+            told = "from {}×{} to {}×{}".format(*stored.shape[1::-1], *ir.shape[::-1])
+            issues.append(Issue(pair.dataset, pair.name, "resized", f"infrared {told}"))
+        moved = shift(ir, luma(vi))
+        if moved is not None and np.hypot(*moved) > MAX_SHIFT:
+            told = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
+            issues.append(Issue(pair.dataset, pair.name, "misaligned", f"possibly: {told}"))
+    if bad and on_bad == "error":
+        more = f" ({len(bad) - 1} more; --on-bad skip leaves them out)" if len(pairs) > 1 else ""
+        raise type(bad[0])(f"{bad[0]}{more}") from None
+    if colours and not any(ir for ir, _ in colours) and all(vi for _, vi in colours):
+        told = "all visible images are grey and all infrared ones coloured: swapped folders?"
+        issues.insert(0, Issue(pairs[0].dataset, "", "swapped", told))
+    return good, issues
+
+
+def _hint(pair: Pair) -> str:
+    """A word on what may be the reason that a pair cannot be read."""
+    try:
+        swapped = is_grey(read_vi(pair.vi)) and not is_grey(read_vi(pair.ir))
+    except ImageError:
+        return ""
+    return " The visible image is grey: are the two swapped?" if swapped else ""
+
+
+def shift(ir: Array, vi: Array) -> tuple[float, float] | None:
+    """By how much an infrared image has to move to lie on the visible one.
+
+    Edges agree in place, not in sign (warm may be dark), so what is correlated is their direction
+    with the angle doubled, and the whole and two overlapping parts have to agree: of the 575
+    sample pairs 3 show more than `MAX_SHIFT`; cut to be 5 % of their width apart, three of four.
+
+    Args:
+        ir: (H, W), in [0, 1].
+        vi: luma, (H, W), in [0, 1].
+
+    Returns:
+        Shift to the right and downwards as shares of the width, or None where nothing is sure.
+    """
+    height, width = ir.shape
+    size = (WIDTH, round(height * WIDTH / width))
+    if min(height, width, *size) < LEAST_SIDE or max(size) > 4 * WIDTH:
+        return None
+    small = [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BOX)) for i in (vi, ir)]
+    third = size[1] // 3
+    parts = [slice(None), slice(0, 2 * third), slice(third, None)]
+    found = []
+    for part in parts:
+        edges = [_edges(image[part]) for image in small]
+        if not all(np.any(e) for e in edges):
+            return None
+        found.append(phase_cross_correlation(*edges, normalization=None)[0] / WIDTH)
+    if max(np.hypot(*(other - found[0])) for other in found[1:]) > AGREEMENT:
+        return None
+    return float(found[0][1]), float(found[0][0])
+
+
+def _edges(image: Array) -> Array:
+    """Complex gradient with its angle doubled: an edge is the same whichever side is brighter."""
+    smooth = gaussian(image, 1)
+    gradient = sobel_v(smooth) + 1j * sobel_h(smooth)
+    strength = np.abs(gradient)
+    return (
+        gradient**2
+        / np.maximum(strength, 1e-6 + 0.2 * strength.mean())
+        * window("hann", image.shape)
+    )
+
+
+def compare_with_list(
+    pairs: Iterable[Pair], dataset: str, *, part: str | None = None, splits: Path | str = SPLITS
+) -> list[Issue]:
+    """Which pairs differ from the committed list: changed bytes, not there, not listed.
+
+    Synthetic scenes are drawn anew on each machine, so their list has no hashes.
+
+    Args:
+        pairs: what is there.
+        dataset: a key of `fusionlib.datasets.DATASETS`.
+        part: look only for missing pairs of this part; None for all.
+        splits: folder of the lists.
+
+    Raises:
+        DatasetError: the list is damaged.
+        ImageError: a file cannot be read.
+    """
+    hashes, issues, seen = read_hashes(dataset, splits), [], set()
+    for pair in pairs:
+        seen.add(pair.name)
+        if pair.name not in hashes:
+            told = f"not in {dataset}.csv"
+            issues.append(Issue(dataset, pair.name, "unlisted", told))
+            continue
+        sides = zip(("ir", "vi"), hashes[pair.name], (pair.ir, pair.vi), strict=True)
+        other = [side for side, wanted, path in sides if wanted and file_hash(path) != wanted]
+        if other:
+            told = f"other bytes than when {dataset}.csv was drawn: {', '.join(other)}"
+            issues.append(Issue(dataset, pair.name, "changed", told))
+    wanted = {name for name, found in read_split(dataset, splits).items() if part in (None, found)}
+    gone = sorted(wanted - seen)
+    return issues + [Issue(dataset, name, "missing", "listed, but not here") for name in gone]
+
+
+def summary(issues: Sequence[Issue]) -> str:
+    """One line: how many of what, and the names of the first ten."""
+    kinds = dict.fromkeys(issue.status for issue in issues)
+    told = []
+    for kind in kinds:
+        names = [issue.name or issue.detail for issue in issues if issue.status == kind]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        told.append(f"{len(names)} {kind}: {', '.join(names[:LISTED])}{more}")
+    return "; ".join(told)
+
+
+def require_listed(issues: Sequence[Issue], dataset: str) -> None:
+    """Refuse to measure images that are not those of the committed list.
+
+    Raises:
+        DatasetError: there are any.
+    """
+    if issues:
+        raise DatasetError(
+            f"{dataset} is not as in data/splits/{dataset}.csv: {summary(issues)}. Numbers of "
+            f"other images cannot be compared; --allow-unlisted measures them and marks the table."
+        )
+
+
+def write_issues(path: Path | str, issues: Sequence[Issue]) -> Path:
+    """Write issues as CSV; without any, the heading alone says that there are none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Issue))
+    writer.writerows(astuple(issue) for issue in issues)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode(errors="replace"))
+    return path

@@ -1,0 +1,20 @@
+"""No test reaches the network: whatever tries to connect to another machine fails."""
+
+import socket
+
+import pytest
+
+LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Lets kernels and clusters on this machine talk, and nothing else."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOCAL):
+            pytest.fail(f"a test tried to connect to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

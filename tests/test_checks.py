@@ -1,0 +1,232 @@
+"""Rows 3, 4, 18, 20, 21 and 22 of the fault list: what is said of pairs before they are used."""
+
+import csv
+import functools
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from fusionlib import checks, samples
+from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
+from fusionlib.datasets import Pair, find_pairs, pair_folders, write_split
+from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.images import luma, read_vi, save_image
+from fusionlib.prepare import prepare
+
+SCENES = ("dusk_camp", "night_street", "hidden_person", "night_crossing")
+render = functools.cache(samples.render)
+
+
+def statuses(issues):
+    return [(issue.name, issue.status) for issue in issues]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three registered pairs, as the folders of a dataset."""
+    for name in SCENES[:3]:
+        scene = render(name)
+        save_image(tmp_path / "TNO" / "ir" / f"{name}.png", scene.ir)
+        save_image(tmp_path / "TNO" / "vi" / f"{name}.png", scene.vi)
+    return tmp_path / "TNO" / "ir", tmp_path / "TNO" / "vi"
+
+
+def test_registered_pairs_raise_no_doubt(folders):
+    pairs = pair_folders(*folders)
+    assert inspect_pairs(pairs) == (pairs, [])
+
+
+def test_r03_resizing_is_recorded(folders):
+    scene = render(SCENES[0])
+    save_image(folders[0] / f"{SCENES[0]}.png", scene.ir[::2, ::2])
+    with pytest.raises(PairError, match="--resize ir-to-vi"):
+        inspect_pairs(pair_folders(*folders))
+    _, issues = inspect_pairs(pair_folders(*folders), resize="ir-to-vi")
+    assert statuses(issues) == [(SCENES[0], "resized")]
+    assert issues[0].detail == "infrared from 128×128 to 256×256"
+
+
+def test_r04_damaged_pairs_are_an_error_or_left_out_and_listed(folders, tmp_path):
+    damaged = folders[1] / f"{SCENES[1]}.png"
+    damaged.write_bytes(damaged.read_bytes()[:900])
+    (folders[0] / f"{SCENES[2]}.png").write_text("text")
+    pairs = pair_folders(*folders)
+    with pytest.raises(ImageError, match=r"\(1 more; --on-bad skip leaves them out\)"):
+        inspect_pairs(pairs)
+    good, issues = inspect_pairs(pairs, on_bad="skip")
+    assert [pair.name for pair in good] == [SCENES[0]]
+    assert sorted(statuses(issues)) == sorted((name, "damaged") for name in SCENES[1:3])
+    path = write_issues(tmp_path / "new" / "issues.csv", issues)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["damaged"] * 2
+    assert str(damaged) in rows[1]["detail"]
+
+
+# Row 18: links
+
+
+@pytest.mark.parametrize("target", ["outside", "nowhere"])
+def test_r18_links_out_of_the_folder_are_followed_only_on_request(folders, tmp_path, target):
+    name = f"{SCENES[0]}.png"
+    outside = shutil.move(folders[0] / name, tmp_path / "outside.png")
+    (folders[0] / name).symlink_to(outside if target == "outside" else tmp_path / "nowhere.png")
+    for read in (
+        functools.partial(pair_folders, *folders),
+        functools.partial(find_pairs, tmp_path, "TNO"),
+    ):
+        with pytest.raises(PairError, match=r"dusk_camp\.png is a link out of its .*--follow"):
+            read()
+        if target == "outside":
+            pairs = read(follow_links=True)
+            assert len(inspect_pairs(pairs)[0]) == 3
+        else:
+            with pytest.raises(PairError, match="not a file"):
+                read(follow_links=True)
+
+
+def test_r18_links_within_the_folder_and_linked_folders_are_fine(folders, tmp_path):
+    for folder in folders:
+        (folder / "again.png").symlink_to(folder / f"{SCENES[0]}.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "TNO").symlink_to(tmp_path / "TNO")
+    assert len(find_pairs(tmp_path / "root", "TNO")) == 4
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_r18_what_is_no_file_is_named(folders, make):
+    make(folders[1] / "x.png")
+    with pytest.raises(PairError, match=r"x\.png: not a file"):
+        pair_folders(*folders)
+
+
+def test_r18_prepare_takes_no_links_out_of_the_source(folders, tmp_path):
+    secret = tmp_path / "secret.png"
+    save_image(secret, np.zeros((9, 9)))
+    for folder in folders:
+        (folder / "x.png").symlink_to(secret)
+    with pytest.raises(DatasetError, match=r"x\.png is a link out of its folder"):
+        prepare("TNO", tmp_path / "TNO", tmp_path / "root")
+    assert not (tmp_path / "root" / "TNO").exists()
+
+
+# Row 20: swapped folders
+
+
+def swap(folders):
+    """The folders the wrong way round: grey visible images, coloured infrared ones."""
+    ir, vi = folders
+    for path in vi.iterdir():  # samples are not all in colour
+        save_image(path, read_vi(path) * np.float32([0.9, 0.4, 0.2]) + np.float32([0.1, 0, 0]))
+    return pair_folders(vi, ir)
+
+
+def test_r20_swapped_folders_are_pointed_out(folders):
+    pairs = swap(folders)
+    with pytest.raises(ImageError, match=r"pseudo-colour .* are the two swapped"):
+        inspect_pairs(pairs)
+    _, issues = inspect_pairs(pairs, ir_rgb="luma")
+    assert statuses(issues)[0] == ("", "swapped")
+    assert issues[0].detail.endswith("swapped folders?")
+
+
+def test_r20_one_grey_or_coloured_pair_is_not_a_swap(folders):
+    pairs = swap(folders)
+    save_image(pairs[0].ir, render(SCENES[0]).ir)
+    _, issues = inspect_pairs(pairs, ir_rgb="luma")
+    assert "swapped" not in [issue.status for issue in issues]
+
+
+# Row 21: shifted halves
+
+
+@pytest.mark.parametrize("across, down", [(26, 0), (0, -20), (-15, 13)])
+def test_r21_shift_is_found_with_its_direction(across, down):
+    found = []
+    for name in SCENES:
+        scene = render(name)
+        ir, vi = scene.ir / np.float32(255), luma(scene.vi / np.float32(255))
+        height, width = ir.shape
+        a, d = max(across, 0), max(down, 0)  # cut off on the left and above
+        left, above = max(-across, 0), max(-down, 0)
+        ir = ir[d : height - above, a : width - left]
+        vi = vi[above : height - d, left : width - a]
+        moved = shift(ir, vi)  # what was cut off on its left, it lacks there
+        if moved is not None:
+            found.append(moved)
+            assert np.abs(np.array(moved) * ir.shape[1] - (across, down)).max() < 4
+    assert len(found) >= 2  # it may be unsure, but not always
+
+
+def test_r21_shifted_pair_is_reported_and_used(folders):
+    scene = render(SCENES[0])
+    save_image(folders[0] / f"{SCENES[0]}.png", np.roll(scene.ir, 26, axis=1))
+    pairs = pair_folders(*folders)
+    good, issues = inspect_pairs(pairs)
+    assert good == pairs and statuses(issues) == [(SCENES[0], "misaligned")]
+    assert "possibly" in issues[0].detail and "-10% across" in issues[0].detail
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 300), (300, 40), (256, 256), (60, 4000)])
+def test_r21_nothing_is_said_of_what_cannot_be_judged(shape):
+    rng = np.random.default_rng(0)
+    flat = np.full(shape, 0.5, np.float32)
+    noise = [rng.random(shape, dtype=np.float32) for _ in range(2)]
+    assert shift(flat, flat) is None
+    assert shift(flat, noise[0]) is None
+    assert shift(*noise) is None
+
+
+# Row 22: other files than listed
+
+
+@pytest.fixture
+def listed(folders, tmp_path):
+    splits = tmp_path / "splits"
+    write_split(pair_folders(*folders, "TNO"), "TNO", splits)
+    return splits
+
+
+def compare(folders, splits, **options):
+    return compare_with_list(pair_folders(*folders, "TNO"), "TNO", splits=splits, **options)
+
+
+def test_r22_changed_missing_and_extra_files_are_told_apart(folders, listed):
+    assert compare(folders, listed) == []
+    first, second, _ = sorted(SCENES[:3])
+    save_image(folders[1] / f"{first}.png", np.zeros((256, 256, 3)))
+    for folder in folders:
+        (folder / f"{second}.png").rename(folder / "other.png")
+    issues = compare(folders, listed)
+    assert sorted(statuses(issues)) == sorted(
+        [(first, "changed"), (second, "missing"), ("other", "unlisted")]
+    )
+    assert next(i for i in issues if i.status == "changed").detail.endswith(": vi")
+    assert not [i for i in compare(folders, listed, part="train") if i.status == "missing"]
+    with pytest.raises(DatasetError, match=rf"1 changed: {first}; 1 unlisted: other.*--allow"):
+        require_listed(issues, "TNO")
+    require_listed([], "TNO")
+
+
+def test_r22_list_without_hashes_compares_names_only(folders, tmp_path):
+    (tmp_path / "TNO.csv").write_text("name,split,sha256_ir,sha256_vi\ndusk_camp,test,,\n")
+    issues = compare(folders, tmp_path)
+    assert [issue.status for issue in issues] == ["unlisted"] * 2
+
+
+def test_summary_names_ten():
+    issues = [checks.Issue("TNO", f"{i:02d}", "missing", "") for i in range(12)]
+    assert checks.summary(issues).startswith("12 missing: 00, 01")
+    assert checks.summary(issues).endswith("09 and 2 more")
+
+
+# Row 37: names as paths
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", "..", "", "a\nb", "a\0b"])
+def test_r37_names_that_lead_out_never_become_pairs(name, tmp_path):
+    for dataset, pair in (("TNO", name), (name or "../x", "01")):
+        with pytest.raises(PairError, match="in a name"):
+            Pair(dataset, pair, tmp_path / "ir.png", tmp_path / "vi.png")

@@ -1,0 +1,162 @@
+"""Rows 36, 59, 60 and 61 of the fault list: what surrounds the code must not change its results."""
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusionlib import versions
+from fusionlib.errors import FusionError
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "fusionlib").rglob("*.py"))
+
+PROBE = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from fusionlib import evaluation, figures, samples, tables
+from fusionlib.archives import extract
+from fusionlib.datasets import Pair, write_split
+from fusionlib.images import save_image
+import zipfile
+
+out, pairs = Path(sys.argv[1]), []
+scene = samples.render("dusk_camp")
+for name in "abcdefgh":
+    k = ord(name)
+    ir, vi = np.roll(scene.ir, k, 0)[:48, :64], np.roll(scene.vi, k, 0)[:48, :64]
+    files = save_image(out / "ir" / f"{name}.png", ir), save_image(out / "vi" / f"{name}.jpg", vi)
+    pairs.append(Pair("TNO", name, *files))
+    for method in ("average", "maximum", "ours"):
+        fused = (ir // 2 + vi[:, :, 1] // 2) // (1 + len(method) % 2)
+        save_image(out / method / f"{name}.png", fused)
+write_split(pairs, "TNO", out)
+methods = {method: out / method for method in ("ours", "maximum", "average")}
+frame = evaluation.evaluate(methods, {"TNO": pairs}, ["ag", "scd"], csv=out / "v.csv", jobs=1)
+tables.write_table(tables.mean_table(frame), out, "table", "Größe, 図, 0,5")
+figure = figures.image_grid([[ir / 255, vi / 255]], ("Wärme", "b"))
+figures.save_figure(figure, out, "grid", ("png", "svg", "pdf"))
+with zipfile.ZipFile(out / "a.zip", "w") as box:
+    box.writestr(zipfile.ZipInfo("a/b.txt"), "1")
+extract(out / "a.zip", out / "unpacked")
+(out / "a.zip").unlink()
+for path in sorted(out.rglob("*")):
+    if path.is_file() and path.name[0] != ".":
+        print(path.relative_to(out).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def probe(folder, *options, **environment):
+    """Names and hashes of what a process writes that makes a bit of everything."""
+    folder.mkdir()
+    (folder / "probe.py").write_text(PROBE, encoding="utf-8")
+    inherited = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "MPLBACKEND")}
+    done = subprocess.run(
+        [sys.executable, *options, "probe.py", "out"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_r61_locale_time_zone_hash_seed_display_and_optimisation_change_nothing(tmp_path):
+    plain = probe(tmp_path / "plain", LC_ALL="C.UTF-8", TZ="UTC", PYTHONHASHSEED="0")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    other = {"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "4711", "LANG": "de_DE.ISO-8859-1"}
+    assert probe(tmp_path / "other", "-O", **ascii_only, **other) == plain
+    assert {"v.csv", "table.md", "grid.svg", "grid.pdf", "TNO.csv", "unpacked/a/b.txt"} <= {
+        line.split()[0] for line in plain.splitlines()
+    }
+
+
+def test_r61_no_check_is_an_assert_and_every_text_names_its_encoding():
+    rules = ["--preview", "--isolated", "--select", "S101,PLW1514"]
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", *rules]
+    done = subprocess.run([*command, str(ROOT / "fusionlib")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_r36_no_yaml_no_pickle_and_no_text_is_run():
+    """There are no profiles in files; nothing that could run code from one may come in."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+                assert not {"yaml", "pickle", "dill", "marshal", "shelve"} & set(names), path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("eval", "exec", "compile", "__import__"), path
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("weights_only") == "True", path
+
+
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{36}|hf_\w{30}|sk-[\w-]{20}|xox[abp]-\w+|eyJ[\w-]{20,}\."
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|(?i:password|passwd|api_?key|secret|token)\s*[=:]\s*['\"]\w"
+)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_r60_no_secrets_in_notebooks(path):
+    assert not SECRET.search(path.read_text(encoding="utf-8"))
+
+
+def test_r60_secrets_would_be_found():
+    for secret in ("ghp_" + "a" * 36, "hf_" + "b" * 34, 'api_key = "x1"', "AKIA" + "A" * 16):
+        assert SECRET.search(f"text {secret} text")
+
+
+def test_r25_no_test_reaches_the_network():
+    with pytest.raises(pytest.fail.Exception, match=r"tried to connect to \('192\.0\.2\.1', 9\)"):
+        socket.create_connection(("192.0.2.1", 9), timeout=1)
+
+
+# Row 59: versions
+
+
+@pytest.fixture
+def lock(tmp_path):
+    path = tmp_path / "requirements.lock"
+    path.write_text(
+        "# comment\nnumpy==0.1\npytest==" + versions.version("pytest") + "\nno_such==1\n"
+    )
+    return path
+
+
+def test_r59_other_versions_are_an_error_in_the_paper_preset_and_a_note_elsewhere(lock):
+    found = versions.check("quick", lock)
+    assert found == [f"numpy is {versions.version('numpy')}, was 0.1", "no_such is missing, was 1"]
+    with pytest.raises(
+        FusionError, match=r"numpy is .*was 0\.1.*pip install -r requirements\.lock"
+    ):
+        versions.check("paper", lock)
+
+
+def test_r59_builds_for_other_hardware_are_the_same_version(lock, monkeypatch):
+    monkeypatch.setattr(versions, "version", {"numpy": "0.1+cu130", "pytest": "9"}.get)
+    lock.write_text("numpy==0.1\npytest==9\n")
+    assert versions.check("paper", lock) == []
+
+
+def test_r59_the_lock_pins_every_dependency_exactly():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {re.split(r"[<>=\[ ]", line)[0].lower() for line in project["dependencies"]}
+    pinned = dict(
+        line.split("==")
+        for line in versions.LOCK.read_text(encoding="utf-8").split("\n")
+        if "==" in line
+    )
+    assert {name.lower().replace("-", "_") for name in pinned} == {
+        name.replace("-", "_") for name in named
+    }
