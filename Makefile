@@ -1,10 +1,11 @@
-# make paper · make test · make lab · make notebooks · make outputs · make clean
+# `make help` lists the targets.
 # Every target first brings .venv up to date; PYTHON names the interpreter it is made from.
 
 PYTHON ?= python3
 PRESET ?= quick
 ENCODER ?= embedded
 DEVICE ?= cpu
+FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 # keep freed memory: convolutions on the CPU run in a third of the time
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
@@ -15,47 +16,61 @@ NBVAL = FUSIONLIB_DATA= TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/python -m
   -p no:cacheprovider --timeout 900
 TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.ipynb
 
-.PHONY: paper test test-slow test-browser notebooks outputs bench lab lint clean
+.PHONY: help paper test fuzz test-slow test-browser notebooks outputs bench lab lint verify clean
 
-paper: .venv/current
+paper: .venv/current  ## environment, all notebooks, figures/, tables/, runs/<preset>/report/
 	$(BIN)/python -m fusionlib paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
 
 # FUSIONLIB_DATA and FUSIONLIB_WEIGHTS are passed on
-test: .venv/current
+test: .venv/current  ## the tests, and nbval over the notebooks
 	$(FAST) $(BIN)/python -m pytest -m "not slow and not browser"
 	$(MAKE) notebooks
 
-test-slow: .venv/current
+test-slow: .venv/current  ## tests that take minutes
 	$(FAST) $(BIN)/python -m pytest -m slow
 
+# spoiled files through every reader, ten minutes, another seed each time
+fuzz: .venv/current  ## spoiled files through every reader, FUZZ_SECONDS=600
+	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
+
 # needs chromium, or skips
-test-browser: .venv/current
+test-browser: .venv/current  ## JupyterLab and the report in a headless Chromium
 	$(FAST) $(BIN)/python -m pytest -m browser
 
 # The teaching notebooks are committed with their outputs, which must come out again; the others
 # are committed without.
-notebooks: .venv/current
+notebooks: .venv/current  ## nbval over the notebooks alone
 	$(NBVAL) --nbval $(TEACHING)
 	$(NBVAL) --nbval-lax $(filter-out $(TEACHING),$(wildcard notebooks/*.ipynb))
 
 # renews the committed outputs of the teaching notebooks
-outputs: .venv/current
+outputs: .venv/current  ## renew the committed outputs of 01 to 03
 	FUSIONLIB_DATA= $(FAST) $(BIN)/python -m fusionlib.outputs
 
-# on a machine that does nothing else
-bench: .venv/current
+# on a machine that does nothing else, and after `make paper`, of which it shows the times
+bench: .venv/current  ## renew benchmarks/, on an idle machine
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/pipeline.py
 
-lint: .venv/current
+verify: .venv/current  ## compute the committed tables again, compare all with its records
+	$(BIN)/python -m fusionlib paper --verify
+
+lint: .venv/current  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lab: .venv/current
+lab: .venv/current  ## JupyterLab
 	$(FAST) $(BIN)/jupyter lab --notebook-dir .
 
-clean:
+clean:  ## remove everything generated
 	rm -rf runs build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'with PRESET=quick|cpu|paper ENCODER=… DEVICE=cpu|cuda FUSIONLIB_DATA=… FUSIONLIB_WEIGHTS=…'
 
 # Made anew only when the dependencies change; the stamp is written last.
 .venv/current: pyproject.toml

@@ -2,11 +2,13 @@
 
 import argparse
 import dataclasses
+import json
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fusionlib import data_command
 from fusionlib.errors import FusionError, PairError
+from fusionlib.files import write_atomically
 
 # options of `train` that replace the preset's value
 RECIPE = ("steps", "batch", "crop", "lr_peak", "average", "precision", "freeze_norm")
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     fuse.add_argument(
         "--ir-rgb", choices=["luma"], help="take the luma of a pseudo-colour infrared image"
     )
+    _add_reading(fuse)
     _add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
 
@@ -80,30 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
     _add_model(train, "embedded")
 
-    data = commands.add_parser("data", help="look at, fetch or put in place the datasets")
-    actions = data.add_subparsers(required=True, metavar="action")
-    status = actions.add_parser("status", help="what is present, what is missing")
-    status.set_defaults(command=_data_status)
-    prepare = actions.add_parser("prepare", help="bring an official archive or folder into place")
-    prepare.set_defaults(command=_data_prepare)
-    prepare.add_argument("dataset")
-    prepare.add_argument("source", type=Path, help="archive, or unpacked folder")
-    prepare.add_argument("--skip-orphans", action="store_true", help="skip images without partner")
-    download = actions.add_parser(
-        "download", help="fetch what can be fetched, say where the rest is"
-    )
-    download.set_defaults(command=_data_download)
-    download.add_argument(
-        "names", nargs="*", help="datasets, or methods with --weights (default: all)"
-    )
-    download.add_argument(
-        "--weights",
-        action="store_true",
-        help="fetch the published weights of the compared methods instead",
-    )
-    download.add_argument("--offline", action="store_true", help="use what was already fetched")
-    for action in (status, prepare, download):
-        action.add_argument("--root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+    data_command.add(commands)
 
     paper = commands.add_parser("paper", help="run the notebooks in order")
     paper.set_defaults(command=_paper)
@@ -113,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
     paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
+    paper.add_argument(
+        "--verify",
+        action="store_true",
+        help="run nothing; compute the committed tables again from the values of the images, and "
+        "compare every committed result with its record",
+    )
     _add_model(paper, "embedded")
     return parser
 
@@ -137,6 +123,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    told = "a pair that cannot be read: stop (default), or leave it out and report it"
+    parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=told)
+    told = "read images that are links out of their folder"
+    parser.add_argument("--follow-links", action="store_true", help=told)
+
+
 def _add_evaluate(commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure a folder of fused images")
     evaluate.set_defaults(command=_evaluate)
@@ -149,6 +142,9 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--metrics", nargs="+", help="default: all of fusionlib.metrics.METRICS")
     evaluate.add_argument("--protocol", default="ours", help="see fusionlib/metrics/protocols.py")
     evaluate.add_argument("--allow-missing", action="store_true", help="mark pairs without image")
+    told = "measure images that differ from the list in data/splits, and mark the table"
+    evaluate.add_argument("--allow-unlisted", action="store_true", help=told)
+    _add_reading(evaluate)
     evaluate.add_argument("-o", "--out", type=Path, help="CSV of per-image values, continued")
     evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
     evaluate.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
@@ -175,14 +171,14 @@ def _device(name: str):
 
 
 def _fuse(options: argparse.Namespace) -> None:
-    from fusionlib import images, inference
+    from fusionlib import checks, images, inference
     from fusionlib.datasets import Pair, pair_folders
 
     if options.ir.is_dir() != options.vi.is_dir():
         raise PairError(f"{options.ir} and {options.vi}: expected two files or two folders")
     folders = options.ir.is_dir()
     pairs = (
-        pair_folders(options.ir, options.vi)
+        pair_folders(options.ir, options.vi, follow_links=options.follow_links)
         if folders
         else [Pair("", options.out.stem, options.ir, options.vi)]
     )
@@ -190,20 +186,28 @@ def _fuse(options: argparse.Namespace) -> None:
         raise PairError(f"{options.ir} has no images")
     if not folders:
         images.check_target(options.out)
-    inference.reuse_memory()
-    fuser = inference.load_fuser(options.weights, options.encoder, _device(options.device))
+    device = _device(options.device)
     reading = {
-        "grey": options.grey,
         "resize": options.resize,
         "ir_range": tuple(options.ir_range) if options.ir_range else None,
         "ir_rgb": options.ir_rgb or "grey",
     }
+    on_bad = options.on_bad if folders else "error"
+    good, issues = checks.inspect_pairs(pairs, on_bad=on_bad, **reading)
+    inference.reuse_memory()
+    fuser = inference.load_fuser(options.weights, options.encoder, device)
     if folders:
-        written = len(list(inference.fuse_files(fuser, pairs, options.out, **reading)))
-        what = f"{written} images in {options.out}"
+        written = inference.fuse_files(fuser, good, options.out, grey=options.grey, **reading)
+        what = f"{len(list(written))} of {len(pairs)} images in {options.out}"
+        checks.write_issues(options.out / "issues.csv", issues)
+        used = {"weights": fuser.weights.path.name, "sha256": fuser.weights.sha256}
+        used |= {"encoder": fuser.encoder.name, "grey": options.grey, **reading}
+        write_atomically(options.out / "fused.json", f"{json.dumps(used, indent=1)}\n".encode())
     else:
-        images.save_image(options.out, inference.fuse_pair(fuser, pairs[0], **reading))
-        what = str(options.out)
+        fused = inference.fuse_pair(fuser, good[0], grey=options.grey, **reading)
+        what = str(images.save_image(options.out, fused))
+    for issue in issues:
+        print(f"{issue.status}: {issue.name or 'all'}: {issue.detail}", file=sys.stderr)
     print(f"{what}: weights {fuser.weights.path.name}, encoder {fuser.encoder.title}")
 
 
@@ -257,121 +261,71 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from fusionlib import checks
     from fusionlib.datasets import default_root, find_pairs, split_pairs
     from fusionlib.evaluation import evaluate
     from fusionlib.metrics import METRICS
-    from fusionlib.statistics import summarise
 
-    root = options.data_root or default_root()
-    pairs = find_pairs(root, options.dataset)
+    root, dataset = options.data_root or default_root(), options.dataset
+    pairs = find_pairs(root, dataset, follow_links=options.follow_links)
     if not pairs:
-        raise FusionError(f"{root} has no {options.dataset}; see `python -m fusionlib data status`")
-    chosen = pairs if options.part == "all" else split_pairs(pairs, options.dataset)[options.part]
+        raise FusionError(f"{root} has no {dataset}; see `python -m fusionlib data status`")
+    part = None if options.part == "all" else options.part
+    chosen = split_pairs(pairs, dataset)[part] if part else pairs
+    unlisted = checks.compare_with_list(chosen, dataset, part=part)
+    if not options.allow_unlisted:
+        checks.require_listed(unlisted, dataset)
     method = options.method or options.fused.resolve().name
     frame = evaluate(
         {method: options.fused},
-        {options.dataset: chosen},
+        {dataset: chosen},
         options.metrics or list(METRICS),
         csv=options.out,
         protocol=options.protocol,
         missing="mark" if options.allow_missing else "error",
+        on_bad=options.on_bad,
+        follow_links=options.follow_links,
         jobs=options.jobs,
     )
-    print(f"{method}, {options.dataset}, {len(chosen)} pairs, protocol {options.protocol}")
+    skipped = [checks.Issue(dataset, *row) for row in frame.attrs["skipped"]]
+    used = len(chosen) - len(skipped)
+    mark = "*" if unlisted else ""
+    print(f"{method}{mark}, {dataset}, {used} of {len(chosen)} pairs, protocol {options.protocol}")
+    _print_means(frame, method)
+    if unlisted:
+        print(f"* not the images of data/splits/{dataset}.csv: {checks.summary(unlisted)}")
+    if skipped:
+        print(f"left out: {checks.summary(skipped)}")
+    if options.out:
+        print(f"per image: {options.out}")
+        checks.write_issues(options.out.with_suffix(".issues.csv"), [*unlisted, *skipped])
+
+
+def _print_means(frame, method: str) -> None:
+    from fusionlib.metrics import METRICS
+    from fusionlib.statistics import summarise
+
     for row in summarise(frame, ours=method).itertuples():
         title = METRICS[row.metric].title
         if row.mean != row.mean:
             print(f"{title:9s}        – ({row.note.split(';')[0]})")
         else:
             print(f"{title:9s} {row.mean:8.4f}  [{row.low:.4f}, {row.high:.4f}]")
-    if options.out:
-        print(f"per image: {options.out}")
-
-
-def _data_status(options: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from fusionlib import baselines
-    from fusionlib.datasets import default_root, status
-    from fusionlib.sources import SOURCES
-
-    root = options.root or default_root()
-    table = pd.DataFrame(status(root))
-    print(f"{root}\n{table.to_string(index=False)}")
-    for name in table.loc[table["pairs"] == 0, "dataset"]:
-        print(f"missing: {name}, from {SOURCES[name].page}")
-    if not table["pairs"].any():
-        print("without any of them the notebooks use synthetic scenes")
-    for name, reason in baselines.missing().items():
-        print(f"compared method {name} cannot run: {reason}")
-
-
-def _data_prepare(options: argparse.Namespace) -> None:
-    from fusionlib.datasets import default_root
-    from fusionlib.prepare import prepare
-
-    root = options.root or default_root()
-    orphans = "skip" if options.skip_orphans else "error"
-    count = prepare(options.dataset, options.source, root, on_orphan=orphans)
-    print(f"{root / options.dataset}: {count} pairs")
-
-
-def _data_download(options: argparse.Namespace) -> None:
-    from fusionlib.datasets import REAL, REPOSITORY, default_root
-    from fusionlib.download import download
-
-    def fetch_pairs(name: str) -> None:
-        cache = REPOSITORY / "data" / "downloads"
-        count = download(name, root, cache=cache, offline=options.offline)
-        print(f"{root / name}: {count} pairs")
-
-    root = options.root or default_root()
-    if options.weights:
-        _for_each(options.names or _with_weights(), lambda name: _fetch_weights(name, options))
-    else:
-        _for_each(options.names or REAL, fetch_pairs)
-
-
-def _with_weights() -> list[str]:
-    from fusionlib.baselines import METHODS
-
-    return [name for name, method in METHODS.items() if method.weights]
-
-
-def _fetch_weights(name: str, options: argparse.Namespace) -> None:
-    from fusionlib.baselines import find_method
-    from fusionlib.baselines.published import fetch_weights
-
-    method = find_method(name)
-    if not method.weights:
-        raise FusionError("needs no weights")
-    for file in method.weights:
-        path = fetch_weights(file, offline=options.offline)
-        print(f"{path}: as published at github.com/{file.repository} (its terms apply)")
-
-
-def _for_each(names: Sequence[str], fetch: Callable[[str], None]) -> None:
-    """Fetch what can be had, and fail in the end if something could not."""
-    failed = []
-    for name in names:
-        try:
-            fetch(name)
-        except FusionError as error:
-            print(f"{name}: {error}\n", file=sys.stderr)
-            failed.append(name)
-    if failed:
-        raise FusionError(f"not in place: {', '.join(failed)} (reasons above)")
 
 
 def _paper(options: argparse.Namespace) -> None:
-    from fusionlib import run as runs
     from fusionlib.clip import EMBEDDED
     from fusionlib.pipeline import run_paper
+    from fusionlib.provenance import publish
+    from fusionlib.report import write_report
+    from fusionlib.run import open_run
     from fusionlib.weights import load_weights
 
+    if options.verify:
+        return _verify()
     _device(options.device)
     encoder = options.encoder or EMBEDDED
-    run_paper(
+    steps = run_paper(
         options.preset,
         data_root=options.data_root,
         encoder=encoder,
@@ -382,7 +336,7 @@ def _paper(options: argparse.Namespace) -> None:
         force=options.force,
         timeout=3600 if options.preset == "quick" else 24 * 3600,
     )
-    run = runs.open_run(
+    run = open_run(
         options.preset,
         options.data_root,
         encoder,
@@ -391,7 +345,8 @@ def _paper(options: argparse.Namespace) -> None:
         options.device,
         options.seed,
     )
-    published = runs.publish(run)
+    report = write_report(run, steps)
+    published = publish(run, [step.name for step in steps])
     weights = load_weights(run.weights)
     print(
         f"\ndata     {run.data_title} (from {run.root})"
@@ -399,7 +354,23 @@ def _paper(options: argparse.Namespace) -> None:
         f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
         f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
         f"below {run.out_dir}"
+        f"\nreport   {report}"
     )
+
+
+def _verify() -> None:
+    """Compare committed tables with their values, and every committed result with its record."""
+    from fusionlib.provenance import problems
+    from fusionlib.verify import verify_tables
+
+    count, wrong = verify_tables()
+    wrong += problems()
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        raise FusionError(f"{len(wrong)} problems (listed above) with the committed results")
+    print(f"{count} numbers of the committed tables computed again and found equal")
+    print("every committed figure and table has a record, and is as new as its inputs")
 
 
 if __name__ == "__main__":

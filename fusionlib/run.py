@@ -13,7 +13,6 @@ from fusionlib.clip import EMBEDDED
 from fusionlib.datasets import (
     DATASETS,
     REAL,
-    REPOSITORY,
     SYNTHETIC,
     Pair,
     Split,
@@ -22,7 +21,6 @@ from fusionlib.datasets import (
     split_pairs,
 )
 from fusionlib.errors import DatasetError, FusionError
-from fusionlib.files import write_atomically
 from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.weights import SHIPPED
 
@@ -156,27 +154,6 @@ def open_run(
     use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
     chosen = Path(weights) if weights else trained if use_trained else SHIPPED
     return Run(preset, root, parts, encoder, chosen, out, device, seed)
-
-
-def publish(run: Run, repository: Path = REPOSITORY) -> list[Path]:
-    """Copy figures and tables of a run to ``figures/`` and ``tables/`` of the repository.
-
-    They stand in a folder named after the data (`Run.label`), so that a quick look never replaces
-    the numbers of the reference run; images of the datasets go to ``figures/datasets/``, drawings
-    directly to ``figures/``.
-
-    Returns:
-        Files that are in place, sorted.
-    """
-    published = []
-    folders = dict.fromkeys((run.tables(), run.drawings(), run.figures(), run.image_figures()))
-    for folder in folders:
-        for path in sorted(path for path in folder.iterdir() if path.is_file()):
-            target = repository / path.relative_to(run.out_dir)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, path.read_bytes())
-            published.append(target)
-    return published
 
 
 def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:

@@ -74,26 +74,6 @@ def test_parameters_are_checked(tmp_path, wrong):
         runs.open_run(**{"out_dir": tmp_path, **wrong})
 
 
-def test_publishing_keeps_images_of_the_datasets_apart(tmp_path):
-    write_pairs(tmp_path, "TNO", 2)
-    run = runs.open_run("cpu", str(tmp_path), out_dir=tmp_path / "out")
-    (run.image_figures() / "scenes.png").write_bytes(b"image")
-    (run.figures() / "chart.svg").write_bytes(b"chart")
-    (run.tables() / "compare.csv").write_bytes(b"table")
-    (run.drawings() / "fig1_network.svg").write_bytes(b"drawing")
-    repository = tmp_path / "repository"
-    published = {path.relative_to(repository).as_posix() for path in runs.publish(run, repository)}
-    assert published == {
-        "figures/datasets/scenes.png",
-        "figures/fig1_network.svg",
-        "figures/reference/chart.svg",
-        "tables/reference/compare.csv",
-    }
-    (run.out_dir / "tables" / "quick").mkdir()
-    (run.out_dir / "tables" / "quick" / "old.csv").write_bytes(b"of another run in this folder")
-    assert len(runs.publish(run, repository)) == 4
-
-
 def test_every_dataset_of_the_paper_is_looked_for(tmp_path):
     for name in REAL:
         write_pairs(tmp_path, name, 4)

@@ -1,0 +1,55 @@
+"""One list of dependencies: what conda, pip, the lock and make say must fit together."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def numbers(version):
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def test_conda_has_a_python_the_package_accepts_and_leaves_the_rest_to_pip():
+    listed = re.findall(r"^ +- (.+)$", ENVIRONMENT, re.M)
+    channel, python, *others = listed
+    least = PROJECT["requires-python"].removeprefix(">=")
+    assert (
+        channel == "conda-forge"
+        and python.startswith("python=")
+        and numbers(python) >= numbers(least)
+    )
+    assert others == ["pip", "pip:", "--editable .[test]"]
+    assert "test" in PROJECT["optional-dependencies"]
+    assert f"name: {PROJECT['name']}" in ENVIRONMENT
+
+
+def test_the_lock_is_within_what_the_package_asks_for():
+    lock = dict(
+        line.split("==")
+        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    for line in PROJECT["dependencies"]:
+        name, limits = re.match(r"([\w-]+)(.*)", line).groups()
+        for sign, bound in re.findall(r"(>=|<|==)([\d.]+)", limits):
+            locked, limit = numbers(lock[name]), numbers(bound)
+            fits = {">=": locked >= limit, "<": locked < limit, "==": locked == limit}
+            assert fits[sign], f"{line}: {lock[name]} is locked"
+
+
+def test_templates_travel_with_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["setuptools"]["package-data"]["fusionlib"] == ["templates/*"]
+    assert {path.parent.name for path in (ROOT / "fusionlib").rglob("*.html")} == {"templates"}
+
+
+def test_make_help_lists_every_target():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = re.findall(r"^make ([a-z-]+)", done.stdout, re.M)
+    assert sorted(listed) == sorted(re.search(r"\.PHONY: (.*)", MAKEFILE).group(1).split())
