@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--batch", type=_positive(int), help="crops a step, instead of the preset's")
     train.add_argument("--crop", type=_positive(int), help="side of a crop, pixels")
     train.add_argument("--lr-peak", type=_positive(float), help="learning rate after warm-up")
-    train.add_argument("--average", type=_share, help="decay of the moving average of the weights")
+    train.add_argument("--average", type=_decay, help="decay of the moving average of the weights")
     train.add_argument("--precision", choices=["fp32", "bf16"], help="of the forward pass")
     train.add_argument("--freeze-norm", type=_share, help="share of the steps BatchNorm learns in")
     train.add_argument("--seed", type=int, default=0)
@@ -128,6 +128,14 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=told)
     told = "read images that are links out of their folder"
     parser.add_argument("--follow-links", action="store_true", help=told)
+
+
+def _decay(text: str) -> float:
+    """An argparse type: from 0 up to but not including 1."""
+    value = _share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError("1: the average would never move")
+    return value
 
 
 def _add_evaluate(commands) -> None:
@@ -255,6 +263,8 @@ def _train(options: argparse.Namespace) -> None:
     if trainer.step:
         print(f"going on after step {trainer.step} of {trainer.total}")
     trainer.run()
+    if not trainer.processes.is_main_process:
+        return
     print(
         f"{out / 'best.safetensors'}: validation loss {trainer.best:.4f}, encoder {encoder.title}"
     )

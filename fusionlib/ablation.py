@@ -249,12 +249,14 @@ def judge(row: pd.Series) -> str:
     """What a row of `compare_with` says about the reference: the method with the part.
 
     Returns:
-        ``helps`` or ``harms`` (more metrics are significantly better, or worse), ``no difference
-        shown``, or ``not tested`` (too few images).
+        ``helps`` or ``harms`` (more metrics are significantly better, or worse), ``mixed`` (as many
+        are), ``no difference shown``, or ``not tested`` (too few images).
     """
     better, worse = row[f"better, p < {LEVEL}"], row[f"worse, p < {LEVEL}"]
     if better != worse:
         return "helps" if better > worse else "harms"
+    if better:
+        return "mixed"
     tested = row["better"] + row["worse"] > row["untested"]
     return "no difference shown" if tested else "not tested"
 

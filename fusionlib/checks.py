@@ -20,7 +20,7 @@ from fusionlib.datasets import SPLITS, Pair, load_pair, read_hashes, read_split
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.evaluation import file_hash
 from fusionlib.files import write_atomically
-from fusionlib.images import is_grey, luma, read_vi
+from fusionlib.images import image_size, is_grey, luma, read_vi
 
 Array = np.ndarray
 
@@ -71,15 +71,15 @@ def inspect_pairs(
     for pair in pairs:
         try:
             ir, vi = load_pair(pair, **reading)
-            stored = read_vi(pair.ir)
+            shape, ir_is_grey = _stored(pair.ir)
         except (ImageError, PairError) as error:
             bad.append(type(error)(f"{error}{_hint(pair)}"))
             issues.append(Issue(pair.dataset, pair.name, "damaged", str(bad[-1])))
             continue
         good.append(pair)
-        colours.append((is_grey(stored), is_grey(vi)))
-        if stored.shape != vi.shape:
-            told = "from {}×{} to {}×{}".format(*stored.shape[1::-1], *ir.shape[::-1])
+        colours.append((ir_is_grey, is_grey(vi)))
+        if shape != ir.shape:
+            told = "from {}×{} to {}×{}".format(*shape[::-1], *ir.shape[::-1])
             issues.append(Issue(pair.dataset, pair.name, "resized", f"infrared {told}"))
         moved = shift(ir, luma(vi))
         if moved is not None and np.hypot(*moved) > MAX_SHIFT:
@@ -92,6 +92,15 @@ def inspect_pairs(
         told = "all visible images are grey and all infrared ones coloured: swapped folders?"
         issues.insert(0, Issue(pairs[0].dataset, "", "swapped", told))
     return good, issues
+
+
+def _stored(path: Path) -> tuple[tuple[int, int], bool]:
+    """Height and width of an infrared file, and whether it is grey, as more than 8 bits are."""
+    try:
+        stored = read_vi(path)
+    except ImageError:  # float, or a depth that only `ir_range` makes an image
+        return image_size(path), True
+    return stored.shape[:2], is_grey(stored)
 
 
 def _hint(pair: Pair) -> str:

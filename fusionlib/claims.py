@@ -3,7 +3,7 @@
 Verdicts come from the tables of a run alone, so that anyone can compute them again.
 """
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,7 @@ from fusionlib import ablation
 from fusionlib.baselines.reported import ELSEWHERE, OURS, read_reported
 from fusionlib.datasets import REPOSITORY
 from fusionlib.errors import DatasetError
+from fusionlib.files import file_sha256
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.run import Run
 
@@ -37,12 +38,21 @@ Row = tuple[str, str, str, str, str, str]
 Statistics = dict[str, pd.DataFrame]
 
 
-def find_tables(run: Run) -> Path:
-    """Folder of the tables of a run; of the committed ones on such data if it has none."""
-    committed = REPOSITORY / "tables" / run.label
-    here = run.tables()
-    has_all = all((here / f"{name}.csv").is_file() for name in FILES)
-    return here if has_all or not committed.is_dir() else committed
+def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
+    """Folder of the tables of a run; of the published ones if it has none and they fit.
+
+    Published tables fit if their records name the weights of this run: others were made with
+    other weights, and perhaps another encoder.
+    """
+    published, here = repository / "tables" / run.label, run.tables()
+    if all((here / f"{name}.csv").is_file() for name in FILES):
+        return here
+    try:
+        record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
+        used = {step["weights"]["sha256"] for step in record["steps"].values()}
+    except (OSError, ValueError, KeyError):
+        return here
+    return published if used == {file_sha256(run.weights)} else here
 
 
 def read_statistics(folder: Path) -> Statistics:
@@ -181,7 +191,7 @@ def _part_claim(statistics: pd.DataFrame, part: str) -> Row:
     """Whether the network with a part is better than without it."""
     row = ablation.compare_with(statistics, "full", PAPER).loc[part]
     (dataset,), n = statistics["dataset"].unique(), statistics["n"].iloc[0]
-    verdict, why = _verdict_of(row, lambda: row["better"] > len(PAPER) / 2)
+    verdict, why = _verdict_of(row)
     paper = read_reported(4).set_index("method")
     known = paper.loc[part, list(PAPER)].notna().any() if part in paper.index else False
     told = "see data/paper/table4.csv" if known else "numbers of the ablations not at hand"
@@ -192,27 +202,31 @@ def _part_claim(statistics: pd.DataFrame, part: str) -> Row:
     return PARTS[part], where, told, ours, verdict, f"{why} ({dataset}, n = {n})"
 
 
-def _verdict_of(row: pd.Series, is_mostly_better: Callable[[], bool]) -> tuple[str, str]:
+def _verdict_of(row: pd.Series) -> tuple[str, str]:
+    """Reproduced: better in most metrics, surely in more than surely worse; partly: one of both."""
     better, worse = (row[f"{side}, p < {ablation.LEVEL}"] for side in ("better", "worse"))
     judged = ablation.judge(row)
     sure = f"significantly better in {better}, worse in {worse}"
     if judged == "not tested":
-        return UNTESTABLE, "too few images for a test"
+        return UNTESTABLE, "no test: too few images, or equal values"
+    is_mostly_better = row["better"] > len(PAPER) / 2
     if judged == "helps":
-        return REPRODUCED, sure
-    return (PARTLY if judged != "harms" and is_mostly_better() else NOT), sure
+        return (REPRODUCED if is_mostly_better else PARTLY), sure
+    return (PARTLY if judged != "harms" and is_mostly_better else NOT), sure
 
 
 def _semantics_claim(statistics: pd.DataFrame, encoder: str) -> Row:
     """Whether real features are better than those of another image."""
     row = ablation.compare_with(statistics, "real", PAPER).loc["other_image"]
     (dataset,), n = statistics["dataset"].unique(), statistics["n"].iloc[0]
-    verdict, why = _verdict_of(row, lambda: row["better"] > len(PAPER) / 2)
+    verdict, why = _verdict_of(row)
     ours = (
         f"{encoder}: real features better than another image's in {row['better']}, worse in "
         f"{row['worse']} of {len(PAPER)} metrics"
     )
     found = f"{why} ({dataset}, n = {n})"
+    if dataset not in set(read_reported(4)["dataset"]):
+        verdict, found = UNTESTABLE, f"measured on {dataset} only"
     if not encoder.startswith("CLIP"):
         verdict, found = UNTESTABLE, f"the encoder of this run is not CLIP; with it: {found}"
     return "CLIP's semantics guide the fusion", "section 3", "no number", ours, verdict, found

@@ -29,6 +29,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from fusionlib.baselines.published import weights_root
+from fusionlib.baselines.reported import results_root
 from fusionlib.errors import NotebookError
 from fusionlib.files import write_atomically
 from fusionlib.recipe import PRESETS
@@ -193,6 +195,7 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     step, after = finish("ran"), _measure(folder, skip=[output.parent])
     entry = {"seconds": step.seconds, "fingerprint": _hash(inputs), "sha256": _file_hash(output)}
     written = sorted(name for name in after if before.get(name) != after[name])
+    written = {name: _file_hash(folder / name) for name in written}
     _write_json(record, entry | {"written": written, "inputs": inputs})
     return step
 
@@ -287,6 +290,7 @@ def _inputs(source: NotebookNode, parameters: dict, earlier: list[Path]) -> dict
         "data": _hash(_measure(data, _file_hash, skip=[data / "images", data / "downloads"])),
         "images": _hash(_measure(images)),
         "weights": _file_hash(weights) if weights.is_file() else None,
+        "others' weights and results": _hash([_measure(f()) for f in (weights_root, results_root)]),
         "environment": [sys.version, torch.__version__, numpy.__version__, torch.get_num_threads()],
         "earlier steps": {record.stem: _read_json(record).get("sha256") for record in earlier},
     }
@@ -301,8 +305,12 @@ def _reason_to_run(record: dict, inputs: dict, output: Path) -> str | None:
     if not output.is_file() or _file_hash(output) != record.get("sha256"):
         return f"{output.name} is gone or was changed"
     folder = Path(inputs["parameters"]["out_dir"])
-    gone = [name for name in record.get("written", []) if not (folder / name).is_file()]
-    return f"gone: {', '.join(gone)}" if gone else None
+    gone = [
+        name
+        for name, old in record["written"].items()
+        if not (folder / name).is_file() or _file_hash(folder / name) != old
+    ]
+    return f"gone or changed: {', '.join(gone)}" if gone else None
 
 
 def _file_hash(path: Path) -> str:

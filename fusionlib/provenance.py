@@ -179,6 +179,11 @@ def _step_record(run: Run, stem: str) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FusionError(f"{path}: no record of a complete run of {stem} ({error})") from error
+    changed = [n for n, old in record["written"].items() if file_sha256(run.out_dir / n) != old]
+    if changed:
+        raise FusionError(
+            f"{', '.join(changed)}: changed since {stem} wrote it; give the same command again"
+        )
     if record["inputs"]["fusionlib"] != pipeline.code_hash():
         raise FusionError(
             f"fusionlib was changed while {stem} ran, so nothing is published; give the same "

@@ -124,6 +124,7 @@ class Trainer:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
                 leftover.unlink()
+            (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
         self.processes.wait_for_everyone()
         if resume and (self.folder / "checkpoint.pt").is_file():
             self._resume(force=resume == "force")
@@ -236,6 +237,9 @@ class Trainer:
         """Move the kept weights towards the present ones, BatchNorm's statistics among them."""
         if self.kept is self.net:
             return
+        if self.processes.use_distributed:  # each has seen other crops
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
         present = self.net.state_dict()
         for key, value in self.kept.state_dict().items():
             if value.is_floating_point():
@@ -257,15 +261,16 @@ class Trainer:
         net.eval()
         rng = np.random.default_rng([self.config.seed, 3])
         indices = list(range(len(self.val_images))) * VALIDATION_CROPS
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        total = 0.0
         for number, start in enumerate(range(0, len(indices), self.config.batch)):
             chosen = indices[start : start + self.config.batch]
             ir, vi = self.val_images.crops(chosen, self.config.crop, rng)
             if number % self.processes.num_processes == self.processes.process_index:
                 ir, vi = ir.to(self.device), vi.to(self.device)
                 loss = forward_loss(net, self.encoder, ir, vi, self.config).loss
-                total += loss.double() * len(chosen)
-        return float(reduce(total, "sum")) / len(indices)
+                total += float(loss) * len(chosen)
+        everywhere = reduce(torch.tensor(total, device=self.device), "sum")
+        return float(everywhere) / len(indices)
 
     @torch.no_grad()
     def look(self) -> np.ndarray:

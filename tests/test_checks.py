@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionlib import checks, samples
 from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
@@ -230,3 +231,13 @@ def test_r37_names_that_lead_out_never_become_pairs(name, tmp_path):
     for dataset, pair in (("TNO", name), (name or "../x", "01")):
         with pytest.raises(PairError, match="in a name"):
             Pair(dataset, pair, tmp_path / "ir.png", tmp_path / "vi.png")
+
+
+def test_r07_a_float_infrared_image_with_its_range_is_no_damage(tmp_path):
+    levels = np.linspace(0, 100, 40 * 48, dtype=np.float32).reshape(40, 48)
+    Image.fromarray(levels).save(tmp_path / "ir.tif")
+    Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(tmp_path / "vi.png")
+    pair = Pair("", "a", tmp_path / "ir.tif", tmp_path / "vi.png")
+    assert checks.inspect_pairs([pair], ir_range=(0, 100)) == ([pair], [])
+    with pytest.raises(ImageError, match="ir_range"):
+        checks.inspect_pairs([pair])

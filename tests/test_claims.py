@@ -1,3 +1,7 @@
+import hashlib
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,7 +93,34 @@ def test_another_encoder_is_never_taken_for_clip(statistics):
 def test_synthetic_scenes_test_no_number_of_the_paper(statistics):
     for name in statistics:
         statistics[name]["dataset"] = "Synthetic"
-    assert set(verdicts(statistics, "other")) == {UNTESTABLE}
+    assert set(verdicts(statistics)) == {UNTESTABLE}
+
+
+@pytest.mark.parametrize(
+    ("better", "surely", "surely_worse", "verdict"),
+    [(5, 3, 0, REPRODUCED), (1, 1, 0, PARTLY), (5, 0, 0, PARTLY), (4, 1, 1, PARTLY),
+     (3, 1, 1, NOT), (3, 0, 0, NOT), (4, 0, 1, NOT)],
+)  # fmt: skip
+def test_the_rule_for_a_part(better, surely, surely_worse, verdict):
+    row = {"better": better, "worse": 6 - better, "untested": 0}
+    row |= {"better, p < 0.05": surely, "worse, p < 0.05": surely_worse}
+    assert claims._verdict_of(pd.Series(row))[0] == verdict
+
+
+def test_published_tables_of_other_weights_are_never_used(tmp_path):
+    def run_with(weights):
+        path = tmp_path / weights
+        path.write_bytes(weights.encode())
+        return SimpleNamespace(label="quick", weights=path, tables=lambda: tmp_path / "run")
+
+    mine, other = run_with("mine"), run_with("other")
+    published = tmp_path / "tables" / "quick"
+    published.mkdir(parents=True)
+    assert claims.find_tables(mine, tmp_path) == tmp_path / "run"
+    record = {"steps": {"05": {"weights": {"sha256": hashlib.sha256(b"mine").hexdigest()}}}}
+    (published / "provenance.json").write_text(json.dumps(record), encoding="utf-8")
+    assert claims.find_tables(mine, tmp_path) == published
+    assert claims.find_tables(other, tmp_path) == tmp_path / "run"
 
 
 def test_too_few_images_and_no_difference_are_told_apart(statistics):

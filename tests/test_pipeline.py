@@ -367,7 +367,7 @@ def test_r58_second_run_skips_and_force_repeats_byte_for_byte(checkout, capsys):
 
     os.remove("runs/quick/tables/value.csv")
     assert statuses(run_paper(seed=7)) == ["ran"]
-    assert "gone: tables/value.csv" in capsys.readouterr().out
+    assert "gone or changed: tables/value.csv" in capsys.readouterr().out
 
 
 def change_image(root):

@@ -1,5 +1,6 @@
 """P0 and row 51: every committed figure and table says where it comes from, and is up to date."""
 
+import hashlib
 import json
 
 import nbformat
@@ -63,7 +64,8 @@ def finish_step(run, files, stem="05_compare"):
     inputs = {"parameters": given, "fusionlib": pipeline.code_hash()}
     inputs["environment"] = ["3.11.7 (main)", "2.14", "2.0", 1]
     record = run.folder("notebooks") / f"{stem}.json"
-    record.write_text(json.dumps({"written": sorted(files), "inputs": inputs}))
+    written = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    record.write_text(json.dumps({"written": written, "inputs": inputs}))
 
 
 FILES = {
@@ -96,6 +98,13 @@ def test_what_a_notebook_wrote_is_published_with_its_record(published):
     assert step["threads"] == 1 and step["versions"]["python"] == "3.11.7"
     assert {"commit", "parameters", "data", "weights"} <= set(step)
     assert str(published.parent) not in json.dumps(record)
+
+
+def test_what_was_changed_after_its_notebook_ran_is_not_published(run, repository):
+    finish_step(run, FILES)
+    (run.out_dir / "tables/synthetic/compare.csv").write_bytes(b"edited")
+    with pytest.raises(FusionError, match=r"compare\.csv: changed since 05_compare wrote it"):
+        publish(run, ["05_compare"], repository)
 
 
 @pytest.mark.parametrize(

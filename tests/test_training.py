@@ -719,13 +719,14 @@ import test_training
 from fusionlib.datasets import Pair
 root, out = map(Path, sys.argv[1:])
 pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
+config = test_training.dataclasses.replace(test_training.CONFIG, average=0.5)
 trainer = test_training.Trainer(
-    test_training.CONFIG, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
+    config, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
 )
 trainer.run(progress=False)
 assert trainer.processes.num_processes == 2
 rank = trainer.processes.process_index
-torch.save([dict(trainer.net.state_dict()), trainer.log], out / f"{{rank}}.pt")
+torch.save([dict(trainer.kept.state_dict()), trainer.log], out / f"{{rank}}.pt")
 """)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     run = subprocess.run(
@@ -738,7 +739,8 @@ torch.save([dict(trainer.net.state_dict()), trainer.log], out / f"{{rank}}.pt")
     )
     assert all(torch.equal(net[key], other[key]) for key in net)
     assert log[-1]["loss"] == other_log[-1]["loss"]
-    alone = Trainer(CONFIG, encoder, pairs[:3], pairs[3:], tmp_path / "alone")
+    config = dataclasses.replace(CONFIG, average=0.5)
+    alone = Trainer(config, encoder, pairs[:3], pairs[3:], tmp_path / "alone")
     for row, one in zip(log, alone.run(progress=False), strict=True):
         assert row["loss"] == pytest.approx(one["loss"], rel=0.02)
     record = load_weights(tmp_path / "run" / "last.safetensors", encoder).record
