@@ -5,7 +5,10 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import pandas as pd
+
 from fusionlib.__main__ import _parser
+from fusionlib.metrics import METRICS
 from fusionlib.recipe import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -45,3 +48,20 @@ def test_the_packages_asked_for_are_dependencies():
     )
     assert named >= {*asked.split(), "nbval"}
     assert "pyproject" in (ROOT / "environment.yml").read_text()  # one list of dependencies
+
+
+def test_the_results_are_those_of_the_tables():
+    numbers = pd.read_csv(ROOT / "tables" / "reference" / "numbers.csv")
+    ahead = 0
+    for name, group in numbers.groupby("dataset", sort=False):
+        (line,) = re.findall(rf"^\| {name} \| (\d+) \| (.*) \|$", README, re.M)
+        cells = re.findall(r"(\*\*)?([\d.]+)(?:\*\*)? / ([\d.]+)", line[1])
+        assert int(line[0]) == group["n"].iloc[0] and len(cells) == len(group)
+        for (bold, ours, paper), row in zip(cells, group.itertuples(), strict=True):
+            places = len(ours.partition(".")[2])
+            assert ours == f"{row.ours:.{places}f}" and paper == f"{row.paper:.{places}f}"
+            is_lower_better = METRICS[row.metric].direction == "lower"
+            is_ahead = row.ours <= row.paper if is_lower_better else row.ours >= row.paper
+            assert bool(bold) == is_ahead
+            ahead += is_ahead
+    assert f"{ahead} of {len(numbers)} at or beyond the paper's" in README
