@@ -224,11 +224,12 @@ def _inputs(run: Run, stem: str, target: Path, repository: Path) -> dict[str, st
     """Path below the repository → sha256, of all that determines what a notebook writes there."""
     notebook = repository / "notebooks" / f"{stem}.ipynb"
     without = set(NEUTRAL)
-    without |= set() if run.is_synthetic else DRAWS_SCENES
+    shows_scenes = run.is_synthetic and target.name != "figures"  # drawings show no data
+    without |= set() if shows_scenes else DRAWS_SCENES
     without |= DRAWS_FIGURES if target.parent.name == "tables" else set()
     modules = imported_modules(_code_cells(notebook), repository / "fusionlib")
     paths = [notebook, *(p for name, p in modules.items() if name not in without)]
-    if target.name != "figures":  # drawings show no data
+    if target.name != "figures":
         data = repository / "data"
         paths += [data / "splits" / f"{name}.csv" for name in run.parts]
         paths += [p for pattern in DATA.get(stem, ()) for p in data.glob(pattern)]
