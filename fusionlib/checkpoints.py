@@ -1,4 +1,4 @@
-"""What a training must share with a checkpoint to go on from it, and where its code stands."""
+"""What a training must share with a checkpoint to go on from it."""
 
 import hashlib
 from collections.abc import Mapping
