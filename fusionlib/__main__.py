@@ -11,7 +11,16 @@ from fusionlib.errors import FusionError, PairError
 from fusionlib.files import write_atomically
 
 # options of `train` that replace the preset's value
-RECIPE = ("steps", "batch", "crop", "lr_peak", "average", "precision", "freeze_norm")
+RECIPE = (
+    "steps",
+    "batch",
+    "crop",
+    "lr_peak",
+    "average",
+    "precision",
+    "freeze_norm",
+    "loss_weight",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--average", type=_decay, help="decay of the moving average of the weights")
     train.add_argument("--precision", choices=["fp32", "bf16"], help="of the forward pass")
     train.add_argument("--freeze-norm", type=_share, help="share of the steps BatchNorm learns in")
+    told = "λ of equation 8, the weight of the intensity term (default: 0.2)"
+    train.add_argument("--loss-weight", type=_positive(float), help=told)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
     train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
