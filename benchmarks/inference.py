@@ -6,7 +6,8 @@
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
 the network as it stands, eager, fp32, default allocator. ``whole``: the same in channels_last,
 without BatchNorm and with memory kept. ``ours``: what `fusionlib.inference.load_fuser` gives;
-``ours, kept``: after `reuse_memory`, like the command line. All with the image encoder's time.
+``ours, kept``: after `reuse_memory`, like the command line; ``ours, bf16``: and with its
+``--precision bf16``. All with the image encoder's time.
 A row is left out of a size for which, going by the size before, it would take too much memory or
 time. Peak memory includes what Python and PyTorch take before anything is fused (``idle``).
 """
@@ -27,7 +28,7 @@ from fusionlib.images import luma
 
 Array = np.ndarray
 HEADER = ("megapixels", "method", "seconds", "s_per_mp", "times_ours", "peak_gb", "idle_gb")
-OURS = ("ours", "plain", "whole", "ours, kept")
+OURS = ("ours", "plain", "whole", "ours, kept", "ours, bf16")
 LEVEL = 1 / 255
 
 
@@ -39,10 +40,10 @@ def images(size: tuple[int, int]) -> tuple[Array, Array]:
 
 def build(name: str, size: tuple[int, int]) -> Callable[[], Array]:
     """In a process of its own: a call that fuses a pair of this size; run once on a small one."""
-    if name in ("whole", "ours, kept"):
+    if name in ("whole", "ours, kept", "ours, bf16"):
         inference.reuse_memory()
     if name in OURS:
-        fuser = inference.load_fuser()
+        fuser = inference.load_fuser(precision="bf16" if name.endswith("bf16") else "fp32")
         fuse = fuser if name.startswith("ours") else whole_image(fuser, name)
     elif name == "CDDFuse-shaped":
         fuse = plain_network(CDDFuseShape().eval())
@@ -90,10 +91,11 @@ def too_much(worker: Worker | None, growth: float, most: float) -> bool:
 
 
 def check(workers: dict[str, Worker]) -> None:
-    """All ways to run our network must give the same image."""
+    """All ways to run our network must give the same image, bf16 nearly."""
     for name in OURS[1:]:
-        difference = np.abs(workers["ours"].result - workers[name].result).max()
-        assert difference < LEVEL, (name, difference)
+        difference = np.abs(workers["ours"].result - workers[name].result)
+        share = (difference < LEVEL).mean()
+        assert share >= (0.99 if name.endswith("bf16") else 1), (name, share)
 
 
 def rows(workers: dict[str, Worker], area: float) -> list[tuple[str, ...]]:

@@ -34,10 +34,13 @@ def fuse_banded(
 ) -> Tensor:
     """`FusionNet.forward` of one pair, in bands and tiles.
 
-    Needs 8 C bytes a pixel for the feature map (0.33 GB at 1280×1024 with C = 32).
+    Needs 8 C bytes a pixel for the feature map (0.33 GB at 1280×1024 with C = 32), half of that in
+    bfloat16.
 
     Args:
-        net: in evaluation mode, without or with BatchNorm (see `without_batch_norm`).
+        net: in evaluation mode, without or with BatchNorm (see `without_batch_norm`); in bfloat16
+            for feature maps in bfloat16. The correction to the maximum is added in the precision
+            of the images, so that a grey level is not lost there.
         ir: infrared, (1, 1, H, W), in [-1, 1].
         vi: visible RGB, (1, 3, H, W), in [-1, 1].
         c_ir: the encoder's features of ``ir``, (1, E).
@@ -54,10 +57,23 @@ def fuse_banded(
         raise ValueError(
             f"batch of {len(ir)}, tile of {tile}: expected 1, and {LEAST_TILE} or more"
         )
+    scale = net.config.embed**0.5
+    kind = net.decoder[-2].weight.dtype
+    features = (F.normalize(c) * scale for c in (c_ir, c_vi))
+    out = _decoded(net, ir.to(kind), vi.to(kind), *(c.to(kind) for c in features), tile=tile)
+    out = out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
+    if net.config.residual:
+        y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (1, 1, H, W)
+        out = (torch.maximum(ir, y) + out).clamp(-1, 1)
+    return out
+
+
+def _decoded(
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, tile: int
+) -> Tensor:
+    """What FD gives, (H, W, 1); the feature map is free again afterwards."""
     height, width = ir.shape[-2:]
     channels = net.config.width
-    scale = net.config.embed**0.5
-    c_ir, c_vi = F.normalize(c_ir) * scale, F.normalize(c_vi) * scale
     f = ir.new_empty(height, width, 2 * channels)  # F_i, F_v, later F_f
     f_ir, f_vi = f[..., :channels], f[..., channels:]
     for image, features, encoder in ((ir, f_ir, net.ire), (vi, f_vi, net.vie)):
@@ -73,11 +89,6 @@ def fuse_banded(
         apply_block(block, f, tile)
     out = ir.new_empty(height, width, 1)
     apply_local(net.decoder[1:], f, out, 2, tile)
-    del f, f_ir, f_vi  # before luma needs memory
-    out = out.permute(2, 0, 1)[None]  # (1, 1, H, W)
-    if net.config.residual:
-        y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (1, 1, H, W)
-        out = (torch.maximum(ir, y) + out).clamp(-1, 1)
     return out
 
 
@@ -175,18 +186,19 @@ def attention_matrix(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
         The softmax of the cosines times the projection, (C, C, 1, 1).
     """
     attention, channels = block.attention, x.shape[-1]
-    products = x.new_zeros(channels, channels)  # q · kᵀ
-    squares = x.new_zeros(2 * channels)  # |q|², |k|²
+    exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 has too few digits for sums
+    products = x.new_zeros(channels, channels, dtype=exact)  # q · kᵀ
+    squares = x.new_zeros(2 * channels, dtype=exact)  # |q|², |k|²
     for tile, inner, _ in tiles(x, 1, size):
         qk = queries_keys_or_values(attention, block.norm_attention(tile), slice(0, 2))
         blank_outside(qk, inner)
         qk = qk[0].permute(1, 2, 0).flatten(0, 1)  # (pixels, 2C)
         products += qk[:, :channels].T @ qk[:, channels:]
-        squares += qk.square_().sum(dim=0)
+        squares += qk.square_().sum(dim=0, dtype=exact)
     q_norm, k_norm = squares.sqrt().chunk(2)
     similarity = products / (q_norm[:, None] * k_norm).clamp_min(1e-12)  # (C, C)
     matrix = attention.within_heads(similarity[None])[0]
-    return (attention.project.weight[:, :, 0, 0] @ matrix)[:, :, None, None]
+    return (attention.project.weight[:, :, 0, 0] @ matrix.to(x.dtype))[:, :, None, None]
 
 
 def blank_outside(x: Tensor, inner: Place) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,16 +32,21 @@ class Fuser:
         weights: network and where it comes from.
         encoder: frozen image encoder the network was trained with.
         device: where both live.
+        precision: of the network, ``fp32`` or ``bf16``. On processors with AVX-512 BF16 or AMX bf16
+            takes three quarters of the time; it moves few pixels by more than a grey level. The
+            encoder, and what the network corrects, stay fp32.
     """
 
     weights: Weights
     encoder: ImageEncoder
     device: torch.device
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @cached_property
     def net(self) -> FusionNet:
         """A copy of ``weights.net`` as it was at first use, with BatchNorm in its convolutions."""
-        return without_batch_norm(self.weights.net)
+        net = without_batch_norm(self.weights.net)
+        return net.to(torch.bfloat16) if self.precision == "bf16" else net
 
     @torch.inference_mode()
     def __call__(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
@@ -100,7 +106,8 @@ class Fuser:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            map_size = 2 * self.net.config.width * inputs[0].nbytes
+            values = 2 * self.net.config.width * height * width
+            map_size = values * self.net.decoder[-2].weight.element_size()
             raise ImageError(
                 f"{width}×{height}: not enough memory on {self.device}, where its feature map "
                 f"alone takes {map_size / 1e9:.1f} GB; free some, or make the images smaller"
@@ -119,6 +126,7 @@ def load_fuser(
     weights: Path | str | None = None,
     encoder: str | None = None,
     device: str | torch.device = "cpu",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Fuser:
     """Load weights and the encoder they were trained with.
 
@@ -126,6 +134,7 @@ def load_fuser(
         weights: weights file; None for the shipped ones.
         encoder: name for `fusionlib.clip.load_encoder`; None for the one the weights name.
         device: ``cpu``, ``cuda``, …
+        precision: see `Fuser`.
 
     Raises:
         EncoderError: the encoder cannot be built.
@@ -135,7 +144,7 @@ def load_fuser(
     loaded = load_weights(weights, built)
     device = torch.device(device)
     loaded.net.to(device, memory_format=torch.channels_last)
-    return Fuser(loaded, built.to(device), device)
+    return Fuser(loaded, built.to(device), device, precision)
 
 
 def fuse_pair(fuser: Fuser, pair: Pair, *, grey: bool = False, **reading: object) -> np.ndarray:

@@ -88,6 +88,17 @@ def test_r43_tiles_see_the_whole_image():
     assert change[..., -7:, -7:].max() > 1e-9  # through the attention, into the farthest tile
 
 
+def test_sums_over_many_tiles_of_bfloat16_lose_nothing():
+    """1000 tiles alike have the attention of one, though 256 + 1 = 256 in bfloat16."""
+    block = network().ire[2][0].to(torch.bfloat16)
+    nn.init.zeros_(block.attention.qkv_local.weight)
+    nn.init.ones_(block.attention.qkv_local.weight[..., 1, 1])  # no neighbours
+    one = torch.randn(6, 6, SMALL.width, dtype=torch.bfloat16)
+    expected = banded.attention_matrix(block, one, 6)
+    actual = banded.attention_matrix(block, one.tile(40, 25, 1), 6)
+    close(actual, expected, 0.02)
+
+
 class LargeStorages(TorchDispatchMode):
     """Notes the storages of all results that have more elements than a limit."""
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -128,6 +130,19 @@ def test_r16_an_image_of_many_tiles_is_fused_as_a_whole(fuser):
         features = fuser.encoder(y), fuser.encoder(rgb)
         whole = (fuser.weights.net(2 * y - 1, 2 * rgb - 1, *features)[0, 0] + 1) / 2
     assert np.abs(fuser(ir, vi) - whole.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("scene", ["night_street", "hidden_person", "dusk_camp"])
+def test_bf16_keeps_the_grey_level_of_nearly_all_pixels(fuser, scene):
+    sample = samples.render(scene)
+    pair = sample.ir.astype(np.float32) / 255, sample.vi.astype(np.float32) / 255
+    short = dataclasses.replace(fuser, precision="bf16")
+    fused, expected = (np.rint(255 * f(*pair)) for f in (short, fuser))
+    changed = np.abs(fused - expected)
+    assert (changed <= 1).mean() >= 0.99
+    assert 0 < changed.max() <= 3  # so it is another precision
+    assert short.net.decoder[-2].weight.dtype == torch.bfloat16
+    assert fuser.net.decoder[-2].weight.dtype == torch.float32
 
 
 class Scarce:
