@@ -57,6 +57,20 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def pointwise_then_local(x: Tensor, pointwise: Tensor, local: Tensor) -> Tensor:
+    """1×1 convolution, then a 3×3 one of each channel by itself.
+
+    Args:
+        x: (B, C, H, W).
+        pointwise: weights, (C', C, 1, 1).
+        local: weights, (C', 1, 3, 3).
+
+    Returns:
+        (B, C', H, W).
+    """
+    return F.conv2d(F.conv2d(x, pointwise), local, padding=1, groups=len(local))
+
+
 class TransposedAttention(nn.Module):
     """MDTA: attention between channels, so that its cost grows with H·W and not its square."""
 
@@ -70,11 +84,19 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        qkv = rearrange(self.qkv_local(self.qkv(x)), "b c h w -> b (h w) c")
-        q, k, v = qkv.chunk(3, dim=-1)  # (B, H·W, C)
+        width = x.shape[1]
+        # q and k together, v apart: taking one tensor apart costs a copy on the way back
+        parts = zip(
+            self.qkv.weight.split([2 * width, width]),
+            self.qkv_local.weight.split([2 * width, width]),
+            strict=True,
+        )
+        qk, v = (rearrange(pointwise_then_local(x, *w), "b c h w -> b (h w) c") for w in parts)
         # cosine similarity of channels: divide the small matrices, not q and k themselves
-        norms = q.norm(dim=1)[:, :, None] * k.norm(dim=1)[:, None]  # (B, C, C)
-        similarity = q.transpose(1, 2) @ k / norms.clamp_min(1e-12)  # (B, C, C)
+        products = qk.transpose(1, 2) @ qk  # (B, 2C, 2C)
+        norms = products.diagonal(dim1=1, dim2=2).clamp_min(1e-24).sqrt()  # |q|, |k|
+        norms = norms[:, :width, None] * norms[:, None, width:]  # (B, C, C)
+        similarity = products[:, :width, width:] / norms  # (B, C, C)
         attention = self.within_heads(similarity)
         # projecting is linear: apply it to the small matrix, and pass over v once
         mix = self.project.weight[:, :, 0, 0] @ attention  # (B, C, C)
@@ -101,7 +123,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        gate, value = self.local(self.expand(x)).chunk(2, dim=1)
+        halves = zip(self.expand.weight.chunk(2), self.local.weight.chunk(2), strict=True)
+        gate, value = (pointwise_then_local(x, *weights) for weights in halves)
         return self.project(F.gelu(gate) * value)
 
 
