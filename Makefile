@@ -11,7 +11,7 @@ BIN := .venv/bin
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
 
 # synthetic scenes, so that committed outputs can be compared
-NBVAL = FUSIONLIB_DATA= TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/python -m pytest \
+NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/python -m pytest \
   --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300 \
   -p no:cacheprovider --timeout 900
 TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.ipynb
@@ -45,11 +45,12 @@ notebooks: .venv/current  ## nbval over the notebooks alone
 
 # renews the committed outputs of the teaching notebooks
 outputs: .venv/current  ## renew the committed outputs of 01 to 03
-	FUSIONLIB_DATA= $(FAST) $(BIN)/python -m fusionlib.outputs
+	FUSIONLIB_DATA=synthetic $(FAST) $(BIN)/python -m fusionlib.outputs
 
 # on a machine that does nothing else, and after `make paper`, of which it shows the times
 bench: .venv/current  ## renew benchmarks/, on an idle machine
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/pipeline.py

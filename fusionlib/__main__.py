@@ -44,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         description="CLIP-driven infrared and visible image fusion.",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
+    for add in (_add_fuse, _add_evaluate, _add_train, data_command.add, _add_paper):
+        add(commands)
+    return parser
 
+
+def _add_fuse(commands) -> None:
     fuse = commands.add_parser("fuse", help="fuse two files or two folders")
     fuse.set_defaults(command=_fuse)
     fuse.add_argument("ir", type=Path, help="infrared image, or a folder of them")
@@ -67,9 +72,35 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(fuse)
     _add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
+    fuse.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "bf16"],
+        help="bf16 is faster with AVX-512 BF16, AMX or a GPU, and may move pixels by a grey level",
+    )
 
-    _add_evaluate(commands)
 
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a folder of fused images")
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("fused", type=Path, help="folder with <name>.<ext> of every pair")
+    evaluate.add_argument("--dataset", required=True, help="RoadScene, LLVIP, MSRS, M3FD, TNO")
+    evaluate.add_argument(
+        "--part", default="test", choices=["test", "val", "train", "all"], help="default: test"
+    )
+    evaluate.add_argument("--method", help="its name in the CSV (default: the folder's)")
+    evaluate.add_argument("--metrics", nargs="+", help="default: all of fusionlib.metrics.METRICS")
+    evaluate.add_argument("--protocol", default="ours", help="see fusionlib/metrics/protocols.py")
+    evaluate.add_argument("--allow-missing", action="store_true", help="mark pairs without image")
+    told = "measure images that differ from the list in data/splits, and mark the table"
+    evaluate.add_argument("--allow-unlisted", action="store_true", help=told)
+    _add_reading(evaluate)
+    evaluate.add_argument("-o", "--out", type=Path, help="CSV of per-image values, continued")
+    evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
+    evaluate.add_argument("--data-root", help="default: $FUSIONLIB_DATA or data/images")
+
+
+def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train on the datasets that are present")
     train.set_defaults(command=_train)
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
@@ -91,15 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--force-resume", action="store_true", help="go on though recipe, data or code changed"
     )
-    train.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+    _add_data_root(train)
     _add_model(train, "embedded")
 
-    data_command.add(commands)
 
+def _add_paper(commands) -> None:
     paper = commands.add_parser("paper", help="run the notebooks in order")
     paper.set_defaults(command=_paper)
     paper.add_argument("--preset", default="quick", choices=["quick", "cpu", "paper"])
-    paper.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+    _add_data_root(paper)
     paper.add_argument("--weights", type=Path, help="weights file to evaluate")
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
@@ -111,7 +142,6 @@ def _parser() -> argparse.ArgumentParser:
         "compare every committed result with its record",
     )
     _add_model(paper, "embedded")
-    return parser
 
 
 def _positive(kind: type):
@@ -149,24 +179,9 @@ def _decay(text: str) -> float:
     return value
 
 
-def _add_evaluate(commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure a folder of fused images")
-    evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("fused", type=Path, help="folder with <name>.<ext> of every pair")
-    evaluate.add_argument("--dataset", required=True, help="RoadScene, LLVIP, MSRS, M3FD, TNO")
-    evaluate.add_argument(
-        "--part", default="test", choices=["test", "val", "train", "all"], help="default: test"
-    )
-    evaluate.add_argument("--method", help="its name in the CSV (default: the folder's)")
-    evaluate.add_argument("--metrics", nargs="+", help="default: all of fusionlib.metrics.METRICS")
-    evaluate.add_argument("--protocol", default="ours", help="see fusionlib/metrics/protocols.py")
-    evaluate.add_argument("--allow-missing", action="store_true", help="mark pairs without image")
-    told = "measure images that differ from the list in data/splits, and mark the table"
-    evaluate.add_argument("--allow-unlisted", action="store_true", help=told)
-    _add_reading(evaluate)
-    evaluate.add_argument("-o", "--out", type=Path, help="CSV of per-image values, continued")
-    evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
-    evaluate.add_argument("--data-root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    told = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
+    parser.add_argument("--data-root", help=told)  # no Path: ./synthetic is a folder
 
 
 def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
@@ -214,13 +229,14 @@ def _fuse(options: argparse.Namespace) -> None:
     on_bad = options.on_bad if folders else "error"
     good, issues = checks.inspect_pairs(pairs, on_bad=on_bad, **reading)
     inference.reuse_memory()
-    fuser = inference.load_fuser(options.weights, options.encoder, device)
+    fuser = inference.load_fuser(options.weights, options.encoder, device, options.precision)
     if folders:
         written = inference.fuse_files(fuser, good, options.out, grey=options.grey, **reading)
         what = f"{len(list(written))} of {len(pairs)} images in {options.out}"
         checks.write_issues(options.out / "issues.csv", issues)
         used = {"weights": fuser.weights.path.name, "sha256": fuser.weights.sha256}
-        used |= {"encoder": fuser.encoder.name, "grey": options.grey, **reading}
+        used |= {"encoder": fuser.encoder.name, "precision": fuser.precision}
+        used |= {"grey": options.grey, **reading}
         write_atomically(options.out / "fused.json", f"{json.dumps(used, indent=1)}\n".encode())
     else:
         fused = inference.fuse_pair(fuser, good[0], grey=options.grey, **reading)
@@ -233,35 +249,22 @@ def _fuse(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from fusionlib import inference
     from fusionlib.clip import EMBEDDED, load_encoder
+    from fusionlib.datasets import chosen_root
     from fusionlib.run import open_run
     from fusionlib.training import Trainer
     from fusionlib.weights import load_weights
 
     out = options.out or Path("runs") / "train" / options.preset
-    run = open_run(
-        options.preset,
-        options.data_root,
-        options.encoder or EMBEDDED,
-        out_dir=out,
-        seed=options.seed,
-    )
+    encoder_name = options.encoder or EMBEDDED
+    run = open_run(options.preset, options.data_root, encoder_name, out_dir=out, seed=options.seed)
     if run.is_synthetic:
-        print("no dataset found: training on the synthetic scenes")
-    network = dataclasses.replace(
-        run.config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
-    )
-    given = {name: getattr(options, name) for name in RECIPE}
-    config = dataclasses.replace(
-        run.config,
-        network=network,
-        seed=run.seed,
-        **{k: v for k, v in given.items() if v is not None},
-    )
+        why = "as asked" if chosen_root(options.data_root) is None else "no dataset found"
+        print(f"{why}: training on the synthetic scenes")
     inference.reuse_memory()
     device = _device(options.device)
     encoder = load_encoder(run.encoder, device)
     trainer = Trainer(
-        config,
+        _recipe(options, run.config),
         encoder,
         run.pairs("train"),
         run.pairs("val"),
@@ -281,13 +284,23 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
+def _recipe(options: argparse.Namespace, config):
+    """The preset's `TrainConfig` with what the options say instead."""
+    network = dataclasses.replace(
+        config.network, use_cii=not options.without_cii, use_cff=not options.without_cff
+    )
+    given = {name: getattr(options, name) for name in RECIPE}
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(config, network=network, seed=options.seed, **given)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from fusionlib import checks
     from fusionlib.datasets import default_root, find_pairs, split_pairs
     from fusionlib.evaluation import evaluate
     from fusionlib.metrics import METRICS
 
-    root, dataset = options.data_root or default_root(), options.dataset
+    root, dataset = default_root(options.data_root), options.dataset
     pairs = find_pairs(root, dataset, follow_links=options.follow_links)
     if not pairs:
         raise FusionError(f"{root} has no {dataset}; see `python -m fusionlib data status`")
@@ -336,7 +349,7 @@ def _print_means(frame, method: str) -> None:
 
 def _paper(options: argparse.Namespace) -> None:
     from fusionlib.clip import EMBEDDED
-    from fusionlib.pipeline import run_paper
+    from fusionlib.pipeline import complete_steps, run_paper
     from fusionlib.provenance import publish
     from fusionlib.report import write_report
     from fusionlib.run import open_run
@@ -366,7 +379,7 @@ def _paper(options: argparse.Namespace) -> None:
         options.device,
         options.seed,
     )
-    report = write_report(run, steps)
+    report = write_report(run, complete_steps(steps))  # with --only the pages of the others stay
     published = publish(run, [step.name for step in steps])
     weights = load_weights(run.weights)
     print(

@@ -33,23 +33,26 @@ def add(commands) -> None:
     )
     download.add_argument("--offline", action="store_true", help="use what was already fetched")
     for action in (status, prepare, download):
-        action.add_argument("--root", type=Path, help="default: $FUSIONLIB_DATA or data/images")
+        action.add_argument("--root", help="default: $FUSIONLIB_DATA or data/images")
 
 
 def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
-    from fusionlib.datasets import default_root, status
+    from fusionlib.datasets import DRAWN, chosen_root, status
     from fusionlib.sources import SOURCES
 
-    root = options.root or default_root()
-    table = pd.DataFrame(status(root))
-    print(f"{root}\n{table.to_string(index=False)}")
-    for name in table.loc[table["pairs"] == 0, "dataset"]:
-        print(f"missing: {name}, from {SOURCES[name].page}")
-    if not table["pairs"].any():
-        print("without any of them the notebooks use synthetic scenes")
+    root = chosen_root(options.root)
+    if root is None:
+        print(f"{DRAWN}: the notebooks use the drawn scenes, whatever datasets are there")
+    else:
+        table = pd.DataFrame(status(root))
+        print(f"{root}\n{table.to_string(index=False)}")
+        for name in table.loc[table["pairs"] == 0, "dataset"]:
+            print(f"missing: {name}, from {SOURCES[name].page}")
+        if not table["pairs"].any():
+            print("without any of them the notebooks use synthetic scenes")
     for name, reason in baselines.missing().items():
         print(f"compared method {name} cannot run: {reason}")
 
@@ -58,25 +61,26 @@ def _prepare(options: argparse.Namespace) -> None:
     from fusionlib.datasets import default_root
     from fusionlib.prepare import prepare
 
-    root = options.root or default_root()
+    root = default_root(options.root)
     orphans = "skip" if options.skip_orphans else "error"
     count = prepare(options.dataset, options.source, root, on_orphan=orphans)
     print(f"{root / options.dataset}: {count} pairs")
 
 
 def _download(options: argparse.Namespace) -> None:
-    from fusionlib.datasets import REAL, REPOSITORY, default_root
+    from fusionlib.datasets import REAL, default_root
     from fusionlib.download import download
+    from fusionlib.files import REPOSITORY
 
     def fetch_pairs(name: str) -> None:
         cache = REPOSITORY / "data" / "downloads"
         count = download(name, root, cache=cache, offline=options.offline)
         print(f"{root / name}: {count} pairs")
 
-    root = options.root or default_root()
     if options.weights:
         _for_each(options.names or _with_weights(), lambda name: _fetch_weights(name, options))
     else:
+        root = default_root(options.root)
         _for_each(options.names or REAL, fetch_pairs)
 
 

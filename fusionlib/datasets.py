@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
-from fusionlib.files import file_sha256, write_atomically
+from fusionlib.files import REPOSITORY, file_sha256, write_atomically
 from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
 
 Split = Literal["train", "val", "test"]
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = REPOSITORY / "data" / "splits"
 SYNTHETIC = "Synthetic"
+DRAWN = "synthetic"  # given as data root: the drawn scenes, whatever datasets are there
 LISTED = 10  # orphans an error message spells out
 VALIDATION_SHARE = 20  # one training pair in so many is held out for validation
 
@@ -100,9 +100,24 @@ class Pair:
                 raise PairError(f"{word!r}: a separator, a control character or '..' in a name")
 
 
-def default_root() -> Path:
-    """``$FUSIONLIB_DATA`` if set, else ``data/images`` in the repository."""
-    return Path(os.environ.get("FUSIONLIB_DATA") or REPOSITORY / "data" / "images").expanduser()
+def chosen_root(given: Path | str | None = None) -> Path | None:
+    """Folder of the datasets: as given, else ``$FUSIONLIB_DATA``, else ``data/images``.
+
+    The word ``synthetic`` gives None: drawn scenes. A folder of that name is ``./synthetic``.
+    """
+    chosen = given or os.environ.get("FUSIONLIB_DATA") or REPOSITORY / "data" / "images"
+    return None if chosen == DRAWN else Path(chosen).expanduser()
+
+
+def default_root(given: Path | str | None = None) -> Path:
+    """The same for what needs a folder; raises DatasetError for ``synthetic``."""
+    root = chosen_root(given)
+    if root is None:
+        raise DatasetError(
+            f"data root {DRAWN!r} means the drawn scenes, and this needs a folder of datasets: "
+            f"name one (a folder of that name is ./{DRAWN}), or unset FUSIONLIB_DATA"
+        )
+    return root
 
 
 def pair_folders(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their checksums."""
+"""Files that appear whole or not at all, their checksums, and where the checkout is."""
 
 import hashlib
 import os
@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 from fusionlib.errors import FusionError
+
+REPOSITORY = Path(__file__).resolve().parent.parent  # fusionlib/, notebooks/, data/
 
 
 def write_atomically(path: Path, data: bytes, temporary: Path | None = None) -> None:

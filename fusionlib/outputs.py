@@ -12,10 +12,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from fusionlib.datasets import REAL, default_root, find_pairs
+from fusionlib.datasets import REAL, chosen_root, find_pairs
 from fusionlib.errors import NotebookError
-from fusionlib.files import write_atomically
-from fusionlib.pipeline import ROOT, OwnKernel
+from fusionlib.files import REPOSITORY, write_atomically
+from fusionlib.pipeline import OwnKernel
 from fusionlib.teaching import WIDGET
 
 TEACHING = ("01_network", "02_cii", "03_cff")
@@ -36,11 +36,11 @@ def renew_outputs(path: Path) -> None:
         NotebookError: there are images of the datasets where the notebook would look for some, or
             something was written to stderr.
     """
-    root = default_root()
-    if root.is_dir() and any(find_pairs(root, name) for name in REAL):
+    root = chosen_root()
+    if root and root.is_dir() and any(find_pairs(root, name) for name in REAL):
         raise NotebookError(
             f"{root} holds images of the datasets, which must not get into committed outputs: "
-            f"unset FUSIONLIB_DATA, or move data/images away"
+            f"set FUSIONLIB_DATA=synthetic, as `make outputs` does"
         )
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
@@ -84,5 +84,5 @@ def normalise(notebook: NotebookNode, name: str = "notebook") -> None:
 if __name__ == "__main__":
     os.environ["TQDM_DISABLE"] = "1"
     for stem in sys.argv[1:] or TEACHING:
-        renew_outputs(ROOT / "notebooks" / f"{stem}.ipynb")
+        renew_outputs(REPOSITORY / "notebooks" / f"{stem}.ipynb")
         print(f"notebooks/{stem}.ipynb", flush=True)

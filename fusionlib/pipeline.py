@@ -31,14 +31,15 @@ from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.baselines.published import weights_root
 from fusionlib.baselines.reported import results_root
+from fusionlib.datasets import DRAWN, chosen_root
 from fusionlib.errors import NotebookError
-from fusionlib.files import write_atomically
+from fusionlib.files import REPOSITORY as ROOT
+from fusionlib.files import file_sha256, write_atomically
 from fusionlib.recipe import PRESETS
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
-ROOT = Path(__file__).resolve().parents[1]  # the checkout: fusionlib/, notebooks/, data/
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def run_paper(
 
     Args:
         preset: One of ``PRESETS``; also the name of the folder for everything that is made.
-        data_root: Folder of the datasets; None leaves the choice to the notebooks.
+        data_root: Folder of the datasets, or ``"synthetic"``; None leaves the choice to the
+            notebooks.
         encoder: Name of the frozen image encoder.
         weights: Weights file; None leaves the choice, too.
         runs_dir: Where the folder of the preset is.
@@ -102,6 +104,36 @@ def find_notebooks(folder: str | Path) -> list[Path]:
     if not found:
         raise NotebookError(f"{folder}: no notebooks named like 00_data.ipynb; pass notebooks_dir")
     return found
+
+
+def complete_steps(steps: Sequence[Step]) -> list[Step]:
+    """Adds the steps of earlier runs to those of one, as far as they belong together.
+
+    Args:
+        steps: What `run_paper` returned.
+
+    Returns:
+        One step for each notebook that has a complete output of the same parameters, images and
+        weights, in order; the code may have been older.
+    """
+    if not steps:
+        return []
+    own = _of_run(_read_json(steps[0].output.with_suffix(".json")))
+    found = {step.name: step for step in steps}
+    for path in find_notebooks(steps[0].notebook.parent):
+        output = steps[0].output.with_name(path.name)
+        record = _read_json(output.with_suffix(".json"))
+        is_complete = output.is_file() and file_sha256(output) == record.get("sha256")
+        if path.stem not in found and is_complete and _of_run(record) == own:
+            found[path.stem] = Step(path.stem, path, "skipped", record["seconds"], output)
+    return sorted(found.values(), key=lambda step: step.name)
+
+
+def _of_run(record: dict) -> tuple:
+    """What steps have in common that one report can show side by side."""
+    inputs = record["inputs"]
+    parameters = {k: v for k, v in inputs["parameters"].items() if k != "data_root"}
+    return parameters, inputs["images"], inputs["weights"]
 
 
 def _read_and_check(notebooks: list[Path], only: Sequence[str] | None, parameters: dict) -> dict:
@@ -153,8 +185,8 @@ def _declared_parameters(path: Path, source: NotebookNode) -> dict[str, object]:
 
 
 def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None:
-        return None
+    if value is None or (name == "data_root" and value == DRAWN):
+        return value
     path = Path(os.path.abspath(os.path.expanduser(str(value))))
     if not (path.is_file() if name == "weights" else path.is_dir()):
         raise NotebookError(f"parameter {name!r}: {path} does not exist, or is of the wrong kind")
@@ -193,9 +225,9 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     os.replace(running, output)
     failed.unlink(missing_ok=True)
     step, after = finish("ran"), _measure(folder, skip=[output.parent])
-    entry = {"seconds": step.seconds, "fingerprint": _hash(inputs), "sha256": _file_hash(output)}
+    entry = {"seconds": step.seconds, "fingerprint": _hash(inputs), "sha256": file_sha256(output)}
     written = sorted(name for name in after if before.get(name) != after[name])
-    written = {name: _file_hash(folder / name) for name in written}
+    written = {name: file_sha256(folder / name) for name in written}
     _write_json(record, entry | {"written": written, "inputs": inputs})
     return step
 
@@ -274,22 +306,22 @@ class OwnKernel(AsyncKernelManager):
 
 def code_hash() -> str:
     """Of all modules as they are now; the inputs of a step's record have that of when it ran."""
-    return _hash(_measure(ROOT / "fusionlib", _file_hash, only=".py"))
+    return _hash(_measure(ROOT / "fusionlib", file_sha256, only=".py"))
 
 
 def _inputs(source: NotebookNode, parameters: dict, earlier: list[Path]) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
     data = ROOT / "data"
-    images = Path(parameters["data_root"] or os.environ.get("FUSIONLIB_DATA") or data / "images")
+    images = chosen_root(parameters["data_root"])
     weights = Path(parameters["weights"] or "")
     cells = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in source.cells]
     return {
         "notebook": _hash(cells),  # without outputs
         "parameters": parameters,
         "fusionlib": code_hash(),
-        "data": _hash(_measure(data, _file_hash, skip=[data / "images", data / "downloads"])),
-        "images": _hash(_measure(images)),
-        "weights": _file_hash(weights) if weights.is_file() else None,
+        "data": _hash(_measure(data, file_sha256, skip=[data / "images", data / "downloads"])),
+        "images": _hash(_measure(images) if images else {}),
+        "weights": file_sha256(weights) if weights.is_file() else None,
         "others' weights and results": _hash([_measure(f()) for f in (weights_root, results_root)]),
         "environment": [sys.version, torch.__version__, numpy.__version__, torch.get_num_threads()],
         "earlier steps": {record.stem: _read_json(record).get("sha256") for record in earlier},
@@ -302,19 +334,15 @@ def _reason_to_run(record: dict, inputs: dict, output: Path) -> str | None:
     if record.get("fingerprint") != _hash(inputs):
         old = record.get("inputs", {})
         return f"changed: {', '.join(key for key in inputs if old.get(key) != inputs[key])}"
-    if not output.is_file() or _file_hash(output) != record.get("sha256"):
+    if not output.is_file() or file_sha256(output) != record.get("sha256"):
         return f"{output.name} is gone or was changed"
     folder = Path(inputs["parameters"]["out_dir"])
     gone = [
         name
         for name, old in record["written"].items()
-        if not (folder / name).is_file() or _file_hash(folder / name) != old
+        if not (folder / name).is_file() or file_sha256(folder / name) != old
     ]
     return f"gone or changed: {', '.join(gone)}" if gone else None
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _hash(value: object) -> str:

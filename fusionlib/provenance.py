@@ -18,20 +18,20 @@ from pathlib import Path
 import nbformat
 
 from fusionlib import pipeline
-from fusionlib.datasets import REPOSITORY
 from fusionlib.errors import FusionError
-from fusionlib.files import file_sha256, write_atomically
+from fusionlib.files import REPOSITORY, file_sha256, write_atomically
 from fusionlib.run import Run
 from fusionlib.versions import commit
 
 RECORD = "provenance.json"
 FOLDERS = ("figures", "tables")
-UNCOMMITTED = ("datasets", "quick")  # folders below these, which git ignores
+UNCOMMITTED = ("datasets", "own", "quick")  # folders below these, which git ignores
+RENEW = "FUSIONLIB_DATA=synthetic make paper"
 VERSIONS = ("numpy", "scipy", "scikit-image", "pillow", "pandas", "matplotlib", "torch", "timm")
 
 # what a notebook reads below data/ beyond its weights and the splits of its datasets
 DATA = {
-    "04_train": ("weights/*.json", "weights/*_log.csv"),
+    "04_train": ("weights/*.json", "weights/*_log.csv", "trials/*.csv"),
     "05_compare": ("paper/table[12].csv", "zooms.csv"),
     "06_generalise": ("paper/table3.csv", "zooms.csv"),
     "07_ablation": (
@@ -53,9 +53,10 @@ DRAWS_FIGURES = {"diagrams", "figures", "teaching"}
 def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> list[Path]:
     """Copy what notebooks wrote to ``figures/`` and ``tables/`` of the repository, with records.
 
-    Files stand in a folder named after the data (`Run.label`), so that a quick look never replaces
-    the numbers of the reference run; images of the datasets go to ``figures/datasets/``, drawings
-    directly to ``figures/``. What a notebook no longer writes is removed there.
+    Files stand in a folder named after data and weights (`Run.label`), so that a quick look or
+    weights of one's own never replace the numbers of the reference run; images of the datasets go
+    to ``figures/datasets/``, drawings directly to ``figures/``. What a notebook no longer writes is
+    removed there.
 
     Args:
         run: whose results.
@@ -102,9 +103,7 @@ def problems(repository: Path = REPOSITORY) -> list[str]:
         where = folder.relative_to(repository).as_posix()
         record = _read(folder / RECORD)
         here = {p.name for p in folder.iterdir() if p.is_file() and p.name[0] != "."} - {RECORD}
-        renew = (
-            "FUSIONLIB_DATA= make paper" if folder.name != "reference" else "see CONTRIBUTING.md"
-        )
+        renew = "see CONTRIBUTING.md" if folder.name == "reference" else RENEW
         for name in sorted(here - record["files"].keys()):
             found.append(f"{where}/{name} has no record: remove it, or renew it: {renew}")
         for name, entry in sorted(record["files"].items()):
@@ -251,7 +250,7 @@ def _describe(run: Run, stem: str, record: dict, repository: Path) -> dict:
         options += (
             f" --weights {weights.relative_to(repository.resolve()) if inside else weights.name}"
         )
-    data = "FUSIONLIB_DATA= " if run.is_synthetic else "FUSIONLIB_DATA=… "
+    data = "FUSIONLIB_DATA=synthetic " if run.is_synthetic else "FUSIONLIB_DATA=… "
     python, _, _, threads = record["inputs"]["environment"]
     return {
         "command": f"{data}python -m fusionlib paper{options} --only {stem}",

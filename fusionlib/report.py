@@ -63,18 +63,17 @@ class ShownTable:
     rows: list[list[str]]
 
 
-def write_report(run: Run, steps: Iterable, target: Path | None = None) -> Path:
+def write_report(run: Run, steps: Iterable) -> Path:
     """Write ``index.html``, a page a notebook, and the pictures they show.
 
     Args:
         run: the run, whose notebooks were executed.
-        steps: `fusionlib.pipeline.Step` of each notebook that is up to date.
-        target: folder; None for ``report`` below ``run.out_dir``. What was there is replaced.
+        steps: `fusionlib.pipeline.Step` of each notebook that gets a page.
 
     Returns:
-        Path of ``index.html``.
+        Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
     """
-    folder = target or run.out_dir / "report"
+    folder = run.out_dir / "report"
     growing = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)

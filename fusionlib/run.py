@@ -16,11 +16,12 @@ from fusionlib.datasets import (
     SYNTHETIC,
     Pair,
     Split,
-    default_root,
+    chosen_root,
     find_pairs,
     split_pairs,
 )
 from fusionlib.errors import DatasetError, FusionError
+from fusionlib.files import file_sha256
 from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.weights import SHIPPED
 
@@ -53,7 +54,7 @@ class Run:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the images are drawn ones, because no dataset was found."""
+        """Whether the images are drawn ones: no dataset was found, or they were asked for."""
         return SYNTHETIC in self.parts
 
     @property
@@ -74,10 +75,22 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Folder of the published results: what they were measured on."""
-        if self.is_synthetic:
-            return "synthetic"
-        return "quick" if self.preset == "quick" else "reference"
+        """Folder of the published results: what they were measured on, or ``own``.
+
+        Weights or an encoder of one's own never replace the committed results.
+        """
+        if not self.is_synthetic and self.preset == "quick":
+            return "quick"
+        if not self.is_shipped:
+            return "own"
+        return "synthetic" if self.is_synthetic else "reference"
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether weights, by their content, and encoder are those of the repository."""
+        if self.encoder != EMBEDDED or not (self.weights.is_file() and SHIPPED.is_file()):
+            return False
+        return file_sha256(self.weights) == file_sha256(SHIPPED)
 
     def folder(self, *names: str) -> Path:
         """A folder below ``out_dir``, made if needed."""
@@ -116,7 +129,8 @@ def open_run(
     Args:
         preset: ``quick`` (at most 4 pairs of each part), ``cpu`` or ``paper`` (all).
         data_root: folder with the datasets; None for ``$FUSIONLIB_DATA`` or ``data/images``. If
-            that has none of them, synthetic scenes are drawn into ``out_dir/samples``.
+            the latter has none of them, or for ``synthetic``, scenes are drawn into
+            ``out_dir/samples``.
         encoder: see `fusionlib.clip.load_encoder`.
         weights: weights file; None for those trained in ``out_dir/train`` by ``cpu`` or ``paper``,
             else the shipped ones.
@@ -133,27 +147,31 @@ def open_run(
     if not isinstance(seed, int) or seed < 0:
         raise FusionError(f"seed {seed!r}: expected an integer, not negative")
     out = Path(out_dir).expanduser().resolve()
-    root = Path(data_root).expanduser() if data_root else default_root()
-    parts = _find_parts(root, REAL)
-    if not parts:
-        if data_root or os.environ.get("FUSIONLIB_DATA"):
-            raise DatasetError(
-                f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
-                f"`python -m fusionlib data status`"
-            )
-        root = samples.write_samples(out / "samples")
-        parts = _find_parts(root, (SYNTHETIC,))
-    if preset == "quick":
+    root, parts = _find_data(data_root, out / "samples")
+    if preset == "quick" and SYNTHETIC not in parts:
         parts = {
             name: {part: pairs[:QUICK_PAIRS] for part, pairs in found.items()}
-            if name != SYNTHETIC
-            else found
             for name, found in parts.items()
         }
     trained = out / "train" / "best.safetensors"
     use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
-    chosen = Path(weights) if weights else trained if use_trained else SHIPPED
+    chosen = Path(weights).expanduser() if weights else trained if use_trained else SHIPPED
     return Run(preset, root, parts, encoder, chosen, out, device, seed)
+
+
+def _find_data(given: str | None, drawn: Path) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
+    """The datasets that are there, or the scenes, drawn into a folder."""
+    root = chosen_root(given)
+    parts = _find_parts(root, REAL) if root else {}
+    if parts:
+        return root, parts
+    if root and (given or os.environ.get("FUSIONLIB_DATA")):
+        raise DatasetError(
+            f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
+            f"`python -m fusionlib data status`"
+        )
+    root = samples.write_samples(drawn)
+    return root, _find_parts(root, (SYNTHETIC,))
 
 
 def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from fusionlib.errors import FusionError
+from fusionlib.files import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LOCK = REPOSITORY / "requirements.lock"
 CPUINFO = Path("/proc/cpuinfo")
 CODE = ("fusionlib", "notebooks", "data")

@@ -55,7 +55,7 @@ def lab(workplace):
     settings = workplace / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    environment = {k: v for k, v in os.environ.items() if k != "FUSIONLIB_DATA"}
+    environment = os.environ | {"FUSIONLIB_DATA": "synthetic"}
     environment["JUPYTERLAB_SETTINGS_DIR"] = str(workplace / "settings")
     environment["JUPYTER_CONFIG_DIR"] = str(workplace / "config")
     log = (workplace / "lab.log").open("w")

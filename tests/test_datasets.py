@@ -409,6 +409,17 @@ def test_default_root_is_the_environments_or_ours(monkeypatch, tmp_path):
             assert datasets.default_root() == SPLITS.parent / "images"
 
 
+def test_drawn_scenes_are_no_folder_but_one_of_that_name_can_be_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
+    assert datasets.chosen_root() is None
+    with pytest.raises(DatasetError, match=r"'synthetic' means the drawn scenes.*\./synthetic"):
+        datasets.default_root()
+    assert datasets.default_root(tmp_path) == tmp_path  # what is given comes first
+    monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
+    assert datasets.chosen_root("synthetic") is None
+    assert datasets.chosen_root("./synthetic") == Path("synthetic")
+
+
 # Drawing splits
 
 

@@ -179,13 +179,17 @@ def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path, caps
         for part in ("ir", "vi"):
             save_image(tmp_path / "RoadScene" / part / f"{name}.png", np.full((48, 48), 0.5))
     monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
-    given = ("--steps", 1, "--batch", 1, "--crop", 48, "--lr-peak", "2e-4")
+    given = ("--steps", 1, "--batch", 1, "--crop", 48, "--lr-peak", "2e-4", "--loss-weight", "0.7")
     assert run(capsys, "train", "--preset", "quick", "--out", tmp_path / "out", *given)[0] == 0
     config = load_weights(tmp_path / "out" / "last.safetensors").record["config"]
-    assert [config[key] for key in ("steps", "batch", "crop", "lr_peak")] == [1, 1, 48, 2e-4]
+    names = ("steps", "batch", "crop", "lr_peak", "loss_weight")
+    assert [config[key] for key in names] == [1, 1, 48, 2e-4, 0.7]
+    given = ("--steps", 1, "--data-root", "synthetic", "--out", tmp_path / "drawn")
+    status, said, _ = run(capsys, "train", "--preset", "quick", *given)
+    assert status == 0 and said.startswith("as asked: training on the synthetic scenes")
 
 
-@pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak"])
+@pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak", "--loss-weight"])
 @pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
 def test_train_refuses_what_is_not_a_positive_number(option, value, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -198,6 +202,34 @@ def test_status_names_every_dataset_and_where_the_missing_ones_are(tmp_path, cap
     assert status == 0
     for word in ("RoadScene", "LLVIP", "MSRS", "M3FD", "TNO", "figshare.com", "synthetic"):
         assert word in said
+
+
+def test_status_with_the_drawn_scenes_says_that_no_dataset_is_looked_at(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
+    status, said, _ = run(capsys, "data", "status")
+    assert (
+        status == 0 and "the notebooks use the drawn scenes" in said and "missing: TNO" not in said
+    )
+    assert "missing: TNO" in run(capsys, "data", "status", "--root", tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "results", "--dataset", "TNO", "--data-root", "synthetic"),
+        ("data", "prepare", "TNO", "archive.zip", "--root", "synthetic"),
+        ("data", "download", "TNO", "--root", "synthetic", "--offline"),
+    ],
+)
+def test_what_needs_datasets_refuses_the_drawn_scenes_and_makes_no_folder(
+    arguments, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, told = run(capsys, *arguments)
+    assert status == 2 and "means the drawn scenes" in told and "./synthetic" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prepare_brings_an_official_folder_into_place(tmp_path, capsys):
@@ -310,12 +342,14 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, capsys
     fuse = ("fuse", tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out")
     status, _, told = run(capsys, *fuse)
     assert status == 2 and "b.png" in told and not (tmp_path / "out").exists()
-    status, said, told = run(capsys, *fuse, "--on-bad", "skip", "--ir-range", "10", "200")
+    status, said, told = run(
+        capsys, *fuse, "--on-bad", "skip", "--ir-range", "10", "200", "--precision", "bf16"
+    )
     assert status == 0 and "2 of 3 images" in said and "damaged: b: " in told
     assert "b,damaged," in (tmp_path / "out" / "issues.csv").read_text(encoding="utf-8")
     used = json.loads((tmp_path / "out" / "fused.json").read_text(encoding="utf-8"))
     assert used["ir_range"] == [10, 200] and used["resize"] is None  # rows 3 and 6: recorded
-    assert used["sha256"] == load_weights().sha256
+    assert used["sha256"] == load_weights().sha256 and used["precision"] == "bf16"
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == ["a", "c"]
 
 

@@ -1,3 +1,6 @@
+import re
+import subprocess
+
 import nbformat
 import numpy as np
 import pytest
@@ -5,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fusionlib import outputs
 from fusionlib.errors import NotebookError
+from fusionlib.files import REPOSITORY
 from fusionlib.images import save_image
 from fusionlib.teaching import WIDGET
 
@@ -12,7 +16,7 @@ from fusionlib.teaching import WIDGET
 @pytest.fixture(autouse=True)
 def no_datasets(monkeypatch):
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
-    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", outputs.ROOT / "nothing")
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", REPOSITORY / "nothing")
 
 
 def write(path, *sources):
@@ -84,5 +88,29 @@ def test_images_of_the_datasets_cannot_get_in(tmp_path, monkeypatch):
         save_image(tmp_path / "TNO" / kind / "a.png", np.zeros(shape))
     monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
     path = write(tmp_path / "01_a.ipynb", "print(1)")
+    before = path.read_bytes()
+    with pytest.raises(NotebookError, match="FUSIONLIB_DATA=synthetic"):
+        outputs.renew_outputs(path)
+    assert path.read_bytes() == before
+
+
+def test_with_the_drawn_scenes_outputs_are_renewed_where_there_are_datasets(tmp_path, monkeypatch):
+    for kind, shape in (("ir", (8, 8)), ("vi", (8, 8, 3))):
+        save_image(tmp_path / "data" / "images" / "TNO" / kind / "a.png", np.zeros(shape))
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    path = write(tmp_path / "01_a.ipynb", "import os; print(os.environ['FUSIONLIB_DATA'])")
     with pytest.raises(NotebookError, match="images of the datasets"):
         outputs.renew_outputs(path)
+    monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
+    outputs.renew_outputs(path)
+    (printed,) = nbformat.read(path, as_version=4).cells[1].outputs
+    assert printed.text == "synthetic\n"
+
+
+def test_make_compares_and_renews_outputs_on_the_drawn_scenes():
+    command = ["make", "-n", "outputs", "notebooks"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = done.stdout.replace("\\\n", "").splitlines()
+    runs = [line for line in lines if re.search(r"--nbval|fusionlib\.outputs", line)]
+    assert len(runs) == 3
+    assert all(line.startswith("FUSIONLIB_DATA=synthetic ") for line in runs)

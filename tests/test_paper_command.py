@@ -17,6 +17,8 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
     monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path / "nothing")
     monkeypatch.setattr(pipeline, "run_paper", lambda preset, **options: steps)
+    earlier = SimpleNamespace(name="00_data")
+    monkeypatch.setattr(pipeline, "complete_steps", lambda done: [earlier, *done])
 
     def publish(run, names):
         given["published"] = names
@@ -31,9 +33,10 @@ def calls(monkeypatch, tmp_path):
     return given
 
 
-def test_what_ran_is_reported_and_published_and_the_page_is_named(calls, capsys):
+def test_what_ran_is_published_all_that_is_complete_reported_and_the_page_named(calls, capsys):
     assert main(["paper"]) == 0
-    assert calls["published"] == calls["reported"] == ["05_compare", "08_report"]
+    assert calls["published"] == ["05_compare", "08_report"]
+    assert calls["reported"] == ["00_data", "05_compare", "08_report"]
     told = capsys.readouterr().out
     assert "report   " in told and "runs/quick/report/index.html" in told
     assert "written  2 files" in told and "not CLIP" in told

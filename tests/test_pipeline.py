@@ -13,7 +13,8 @@ import pytest
 
 from fusionlib import pipeline
 from fusionlib.errors import NotebookError
-from fusionlib.pipeline import CLOSING_LINE, find_notebooks, run_paper
+from fusionlib.files import file_sha256
+from fusionlib.pipeline import CLOSING_LINE, complete_steps, find_notebooks, run_paper
 
 DECLARED = """\
 preset = "quick"  # quick, cpu or paper; a second = in a line is fine
@@ -42,6 +43,7 @@ def checkout(tmp_path, monkeypatch):
     (root / "data/weights/quick.json").write_text("{}\n")
     (root / "data/images/TNO/ir/01.png").write_bytes(b"image")
     monkeypatch.setattr(pipeline, "ROOT", root)
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", root)
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     return root
@@ -277,7 +279,7 @@ def finished(folder):
         assert f"{CLOSING_LINE} {notebook.stem}" in last.outputs[0].text
     for record in folder.glob("notebooks/*.json"):
         told = json.loads(record.read_text(encoding="utf-8"))
-        assert told["sha256"] == pipeline._file_hash(record.with_suffix(".ipynb"))
+        assert told["sha256"] == file_sha256(record.with_suffix(".ipynb"))
         assert all((folder / name).is_file() for name in told["written"])
 
 
@@ -474,6 +476,68 @@ def test_r58_data_root_is_followed_through_links(checkout, monkeypatch):
     (big_disk / "01.png").write_bytes(b"")
     assert statuses(run_paper()) == ["ran"]
     assert statuses(run_paper()) == ["skipped"]
+
+
+@pytest.mark.parametrize("given", ["parameter", "environment"])
+def test_r58_with_the_drawn_scenes_images_do_not_count(checkout, monkeypatch, given):
+    without_kernels(monkeypatch)
+    write_notebook(checkout, "00_data")
+    root = {"data_root": "synthetic"} if given == "parameter" else {}
+    if given == "environment":
+        assert statuses(run_paper()) == ["ran"]
+        monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
+    (step,) = run_paper(**root)
+    assert step.status == "ran"
+    record = json.loads(step.output.with_suffix(".json").read_text(encoding="utf-8"))
+    assert record["inputs"]["parameters"]["data_root"] == root.get("data_root")
+    change_image(checkout)
+    assert statuses(run_paper(**root)) == ["skipped"]
+    with pytest.raises(NotebookError, match="'data_root'"):  # a folder, and there is none
+        run_paper(data_root="./synthetic")
+
+
+def complete(steps):
+    return [step.name for step in complete_steps(steps)]
+
+
+def test_one_step_is_completed_by_the_others_of_the_same_run(checkout, monkeypatch):
+    without_kernels(monkeypatch)
+    stems = ["00_data", "01_network", "02_cii"]
+    for stem in stems:
+        write_notebook(checkout, stem, WRITE_VALUE)
+    assert complete([]) == []
+    assert complete(run_paper(only=["01_network"])) == ["01_network"]
+    run_paper()
+    for path in Path("runs/quick/notebooks").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(record | {"seconds": 12.5}), encoding="utf-8")
+    write_notebook(checkout, "02_cii", "1 + 1")  # older code is complete all the same
+    only = run_paper(only=["01_network"], force=True)
+    first, _, last = complete_steps(only)
+    assert [first.name, last.name] == ["00_data", "02_cii"]
+    assert (first.seconds, first.status) == (12.5, "skipped") and first.output.is_file()
+    change_output(checkout)  # of 00_data
+    assert complete(only) == ["01_network", "02_cii"]
+    os.remove(checkout / "notebooks/02_cii.ipynb")
+    assert complete(only) == ["01_network"]
+
+
+@pytest.mark.parametrize("other", ["seed", "images", "weights"])
+def test_steps_of_other_parameters_images_or_weights_are_of_another_run(
+    checkout, monkeypatch, other
+):
+    without_kernels(monkeypatch)
+    for stem in ("00_data", "01_network"):
+        write_notebook(checkout, stem)
+    weights = checkout.parent / "own.safetensors"
+    weights.write_bytes(b"1")
+    run_paper(weights=weights)
+    if other == "images":
+        change_image(checkout)
+    elif other == "weights":
+        weights.write_bytes(b"2")
+    seed = 1 if other == "seed" else 0
+    assert complete(run_paper(weights=weights, seed=seed, only=["01_network"])) == ["01_network"]
 
 
 def test_r58_repeating_only_an_earlier_step_repeats_later_ones_next_time(checkout, monkeypatch):

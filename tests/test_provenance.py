@@ -1,7 +1,9 @@
 """P0 and row 51: every committed figure and table says where it comes from, and is up to date."""
 
+import dataclasses
 import hashlib
 import json
+import subprocess
 
 import nbformat
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from fusionlib import pipeline, provenance
 from fusionlib import run as runs
 from fusionlib.errors import FusionError
+from fusionlib.files import REPOSITORY
 from fusionlib.provenance import RECORD, code_hash, imported_modules, problems, publish
 
 MODULE = '"""What it is."""\nfrom fusionlib import images  # for reading\n\nLIMIT = 1\n'
@@ -43,8 +46,9 @@ def write_notebook(root, code, text="# Comparison"):
 
 
 @pytest.fixture
-def run(tmp_path, repository):
+def run(tmp_path, repository, monkeypatch):
     weights = repository / "data/weights/full.safetensors"
+    monkeypatch.setattr(runs, "SHIPPED", weights)
     split = {"train": [], "val": [], "test": []}
     return runs.Run(
         "quick", tmp_path, {"Synthetic": split}, "embedded", weights, tmp_path / "out", "cpu", 0
@@ -94,7 +98,7 @@ def test_what_a_notebook_wrote_is_published_with_its_record(published):
         "data/splits/Synthetic.csv",
         "data/weights/full.safetensors",
     }
-    assert step["command"].startswith("FUSIONLIB_DATA= python -m fusionlib paper --preset quick")
+    assert step["command"].startswith("FUSIONLIB_DATA=synthetic python -m fusionlib paper ")
     assert step["threads"] == 1 and step["versions"]["python"] == "3.11.7"
     assert {"commit", "parameters", "data", "weights"} <= set(step)
     assert str(published.parent) not in json.dumps(record)
@@ -120,7 +124,8 @@ def test_r51_a_changed_input_is_found_and_how_to_renew_is_said(published, change
     (published / change).write_text(content)
     found = [line for line in problems(published) if line.startswith(f"{where}:")]
     assert found == [
-        f"{where}: what 05_compare wrote is older than {change}; renew: FUSIONLIB_DATA= make paper"
+        f"{where}: what 05_compare wrote is older than {change}; "
+        "renew: FUSIONLIB_DATA=synthetic make paper"
     ]
 
 
@@ -203,6 +208,28 @@ def test_images_of_datasets_and_quick_looks_stay_apart(run, repository):
     assert names == {"figures/datasets/fig6.png", "tables/quick/table3.csv"}
     (repository / "tables/quick/table3.csv").write_bytes(b"changed")
     assert problems(repository) == []  # git ignores it
+
+
+def test_results_of_own_weights_replace_nothing_that_is_committed(published, run, tmp_path):
+    before = {p: p.read_bytes() for p in published.rglob("*") if p.is_file()}
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"trained here")
+    mine = dataclasses.replace(run, weights=own)
+    files = {"tables/own/compare.csv": b"mine", "figures/own/chart.svg": b"mine"}
+    finish_step(mine, files | {"figures/fig1_network.svg": b"drawing"})
+    names = {p.relative_to(published).as_posix() for p in publish(mine, ["05_compare"], published)}
+    assert names == {*files, "figures/fig1_network.svg"}
+    assert {p: p.read_bytes() for p in before} == before
+    (published / "tables/own/compare.csv").write_bytes(b"changed")
+    assert problems(published) == []  # git ignores it
+
+
+def test_git_ignores_what_is_not_to_be_committed():
+    names = [f"{top}/{name}/x" for top in provenance.FOLDERS for name in ("own", "quick")]
+    command = ["git", "-C", str(REPOSITORY), "check-ignore", "--no-index", *names]
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout")
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == names
 
 
 def test_code_hash_sees_code_only():

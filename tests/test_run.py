@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fusionlib import run as runs
+from fusionlib.clip import EMBEDDED
 from fusionlib.datasets import REAL
 from fusionlib.errors import DatasetError, FusionError
 from fusionlib.images import save_image
@@ -27,6 +28,23 @@ def test_without_data_the_synthetic_scenes_are_drawn_and_said(tmp_path):
     assert len(run.pairs("test")) == 8 and run.pairs("train") and run.pairs("val")
     assert not {p.name for p in run.pairs("test")} & {p.name for p in run.pairs("train")}
     assert run.image_figures() == tmp_path / "out" / "figures" / "synthetic"
+
+
+@pytest.mark.parametrize("given", ["parameter", "environment"])
+def test_the_drawn_scenes_can_be_asked_for_where_there_are_datasets(tmp_path, monkeypatch, given):
+    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data" / "images", "TNO", 4)
+    write_pairs(tmp_path / "synthetic", "MSRS", 4)
+
+    def datasets(value):
+        if given == "environment":
+            monkeypatch.setenv("FUSIONLIB_DATA", value)
+        return list(runs.open_run(data_root=value if given == "parameter" else None).parts)
+
+    assert datasets("synthetic") == ["Synthetic"]
+    assert datasets("./synthetic") == ["MSRS"]
+    assert datasets("") == ["TNO"]
 
 
 @pytest.mark.parametrize("given", ["parameter", "environment"])
@@ -66,6 +84,28 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     assert chosen("cpu") == trained
     assert chosen("quick") == SHIPPED  # 24 steps are a demonstration, nothing to be judged
     assert chosen("cpu", str(tmp_path / "mine.safetensors")).name == "mine.safetensors"
+
+
+@pytest.mark.parametrize("preset", ["quick", "cpu"])
+@pytest.mark.parametrize("is_real", [True, False])
+def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(tmp_path, preset, is_real):
+    if is_real:
+        write_pairs(tmp_path, "TNO", 2)
+    copy, other = tmp_path / "copy.safetensors", tmp_path / "other.safetensors"
+    copy.write_bytes(SHIPPED.read_bytes())
+    other.write_bytes(SHIPPED.read_bytes()[:-1])
+
+    def label(weights, encoder=EMBEDDED):
+        root = str(tmp_path) if is_real else "synthetic"
+        run = runs.open_run(preset, root, encoder, weights and str(weights), tmp_path / "out")
+        assert run.tables() == tmp_path / "out" / "tables" / run.label
+        return run.label
+
+    kept = {True: {"quick": "quick", "cpu": "reference"}, False: {}}[is_real]
+    assert label(None) == label(copy) == kept.get(preset, "synthetic")
+    own = "quick" if kept and preset == "quick" else "own"
+    assert label(other) == label(tmp_path / "gone.safetensors") == own
+    assert label(None, "ViT-B-32/openai") == own
 
 
 @pytest.mark.parametrize("wrong", [{"preset": "fast"}, {"seed": -1}, {"seed": "0"}])
