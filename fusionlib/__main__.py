@@ -95,7 +95,9 @@ def _add_evaluate(commands) -> None:
     told = "measure images that differ from the list in data/splits, and mark the table"
     evaluate.add_argument("--allow-unlisted", action="store_true", help=told)
     _add_reading(evaluate)
-    evaluate.add_argument("-o", "--out", type=Path, help="CSV of per-image values, continued")
+    evaluate.add_argument(
+        "-o", "--out", type=Path, help="CSV of per-image values; others stay in it"
+    )
     evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
     evaluate.add_argument("--data-root", help="default: $FUSIONLIB_DATA or data/images")
 
@@ -315,6 +317,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         {dataset: chosen},
         options.metrics or list(METRICS),
         csv=options.out,
+        keep=True,
         protocol=options.protocol,
         missing="mark" if options.allow_missing else "error",
         on_bad=options.on_bad,

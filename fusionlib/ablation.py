@@ -20,6 +20,7 @@ from fusionlib.errors import WeightsError
 from fusionlib.images import read_luma8
 from fusionlib.inference import Fuser
 from fusionlib.metrics import METRICS
+from fusionlib.statistics import LEVEL
 from fusionlib.weights import SHIPPED, Weights, load_weights
 
 # name in Table 4 → (file, use_cii, use_cff)
@@ -41,7 +42,6 @@ FEATURES = {
     "zeros": "zeros",
     "random_encoder": "features of a random encoder",
 }
-LEVEL = 0.05  # of significance
 
 Features = Callable[[Tensor], Tensor]  # (1, 1 or 3, H, W) in [0, 1] → (1, E)
 

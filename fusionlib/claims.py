@@ -15,6 +15,7 @@ from fusionlib.errors import DatasetError
 from fusionlib.files import file_sha256
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.run import Run
+from fusionlib.statistics import LEVEL
 
 VERDICTS = REPRODUCED, PARTLY, NOT, UNTESTABLE = (
     "reproduced",
@@ -204,7 +205,7 @@ def _part_claim(statistics: pd.DataFrame, part: str) -> Row:
 
 def _verdict_of(row: pd.Series) -> tuple[str, str]:
     """Reproduced: better in most metrics, surely in more than surely worse; partly: one of both."""
-    better, worse = (row[f"{side}, p < {ablation.LEVEL}"] for side in ("better", "worse"))
+    better, worse = (row[f"{side}, p < {LEVEL}"] for side in ("better", "worse"))
     judged = ablation.judge(row)
     sure = f"significantly better in {better}, worse in {worse}"
     if judged == "not tested":

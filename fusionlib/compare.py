@@ -16,7 +16,6 @@ from fusionlib import evaluation, samples, tables
 from fusionlib.baselines import METHODS
 from fusionlib.baselines.reported import ELSEWHERE, OURS, result_folders, results_root
 from fusionlib.datasets import SYNTHETIC, Pair, find_pairs, images_by_stem, load_pair, split_pairs
-from fusionlib.errors import MetricError
 from fusionlib.figures import Scene, read_zooms
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
@@ -151,17 +150,9 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
             if extra:
                 remarks.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
             for pair in (pair for pair in pairs if pair.name in images):
-                _check_size(images[pair.name], pair)
+                path = images[pair.name]
+                evaluation.check_size(path, image_size(path), image_size(pair.vi))
     return remarks
-
-
-def _check_size(path: Path, pair: Pair) -> None:
-    (height, width), (rows, columns) = image_size(path), image_size(pair.vi)
-    if (height, width) != (rows, columns):
-        raise MetricError(
-            f"{path} is {width}×{height}, but its sources are {columns}×{rows}; fuse them at their "
-            f"own size, or take the file out of the folder"
-        )
 
 
 def fuse_all(entries: Mapping[str, Entry], tests: Tests) -> int:

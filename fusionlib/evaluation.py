@@ -3,6 +3,10 @@
 The manifest decides what is measured, not the folder: an image that no pair asks for is ignored.
 Work is spread over images by joblib, so ``joblib.parallel_config(backend="dask")`` (or ray) moves
 it to other machines; rows whose files did not change are taken from the CSV of the last time.
+
+The columns are ``dataset, name, method, metric, value, reason, files``: ``value`` is NaN where
+``reason`` says why; ``files`` identifies the three images, the protocol and the version of the
+metrics.
 """
 
 import hashlib
@@ -25,6 +29,8 @@ from fusionlib.metrics.protocols import check_protocol, measure_by
 from fusionlib.tables import COLUMNS, read_values, write_values
 
 Array = np.ndarray
+Folders = Mapping[str, Path | str]  # method → its folder of fused images
+Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
 
 NO_IMAGE = "there is no fused image"
 SAVE_SECONDS = 30  # between writes of the CSV while it grows
@@ -35,86 +41,125 @@ Wanted = dict[str, tuple[Path, list[str], str]]  # method → fused image, metri
 
 
 def evaluate(
-    methods: Mapping[str, Path | str],
-    datasets: Mapping[str, Sequence[Pair]],
+    methods: Folders,
+    datasets: Tests,
     metrics: Sequence[str] = tuple(METRICS),
     *,
     csv: Path | str | None = None,
+    keep: bool = False,
     protocol: str = "ours",
     missing: Literal["error", "mark"] = "error",
     on_bad: Literal["error", "skip"] = "error",
     follow_links: bool = False,
     jobs: int = -1,
 ) -> pd.DataFrame:
-    """Measure fused images.
+    """Measure fused images: one row a value, in the order asked for; columns as said above.
 
     Args:
         methods: method → its folder, with ``<dataset>/<name>.<ext>`` or, for one dataset alone,
             ``<name>.<ext>``; any image format, grey or colour (its luma is measured).
         datasets: dataset → the pairs that count.
         metrics: keys of `fusionlib.metrics.METRICS`.
-        csv: per-image values; what stands there for the same files is not computed again, and
-            what was computed is written even if the run is interrupted.
+        csv: the rows as a file, written even if interrupted; known files are not measured again.
+        keep: rows of the CSV that are not asked for stay there; else it holds what is returned.
         protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
         missing: a pair without fused image is an error, or a marked row without value.
-        on_bad: a pair of which a file is damaged or of another size is an error, or left out for
-            all methods, so that all means are over the same images.
+        on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
+            all methods; ``attrs["skipped"]`` has its name, ``damaged`` and the reason.
         follow_links: see `fusionlib.datasets.pair_folders`.
         jobs: processes; −1 for all cores, or all workers of the backend.
-
-    Returns:
-        Columns ``dataset, name, method, metric, value, reason, files``, in the order of the
-        arguments; ``value`` is NaN where ``reason`` says why, ``files`` identifies the three
-        images, the protocol and the version of the metrics. ``attrs["skipped"]`` lists what was
-        left out: name, ``damaged``, reason.
 
     Raises:
         DatasetError: no folder, or (unless marked) pairs without fused image.
         MetricError: unknown metric or protocol; a fused image of another size than its sources.
         ImageError: a file is damaged.
     """
+    _check_names(metrics, protocol)
+    found = _find_fused(methods, datasets, follow_links)
+    absent = _find_absent(methods, datasets, found, missing)
+    skipped = _damaged(datasets, found) if on_bad == "skip" else {}
+    values = _Values(methods, datasets, metrics, csv, keep)
+    values.measure(found, absent, skipped, protocol, jobs)
+    return values.frame({"skipped": [(p.name, "damaged", why) for p, why in skipped.items()]})
+
+
+class _Values:
+    """Rows as they come, and the CSV they go to."""
+
+    def __init__(self, methods: Folders, datasets: Tests, metrics: Sequence[str], csv, keep: bool):
+        self.methods, self.metrics, self.csv = list(methods), metrics, csv
+        self.pairs = [pair for name in datasets for pair in datasets[name]]
+        self.known = {} if csv is None or not Path(csv).is_file() else _known_rows(csv)
+        names = {(pair.dataset, pair.name) for pair in self.pairs}
+        self.others = [
+            row
+            for row in self.known.values()
+            if keep and not (row[:2] in names and row[2] in methods and row[3] in metrics)
+        ]
+        self.rows: list[Row] = []
+
+    def measure(self, found, absent, skipped, protocol: str, jobs: int) -> None:
+        """Take what is known, compute the rest; the CSV is written now and then, and at the end."""
+        self.rows += [
+            (pair.dataset, pair.name, method, metric, float("nan"), NO_IMAGE, "")
+            for method, pair in absent
+            if pair not in skipped
+            for metric in self.metrics
+        ]
+        tasks = []
+        for pair in (pair for pair in self.pairs if pair not in skipped):
+            old, wanted = _split_known(
+                pair, self.methods, self.metrics, found, self.known, protocol
+            )
+            self.rows += old
+            tasks += [(pair, wanted)] if wanted else []
+        calls = (joblib.delayed(_measure_pair)(pair, wanted, protocol) for pair, wanted in tasks)
+        saved = time.monotonic()
+        try:
+            results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+            for result in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
+                self.rows += result
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            self.save()
+
+    def save(self) -> None:
+        """Write the CSV, if there is to be one."""
+        if self.csv is not None:
+            write_values(_frame([*self.others, *self.rows]), self.csv)
+
+    def frame(self, attrs: dict) -> pd.DataFrame:
+        """What was asked for, in that order."""
+        datasets = dict.fromkeys(pair.dataset for pair in self.pairs)
+        orders = (datasets, self.methods, self.metrics)
+        places = [{name: i for i, name in enumerate(names)} for names in orders]
+
+        def place(row: Row) -> tuple:
+            dataset, name, method, metric = row[:4]
+            return places[0][dataset], name, places[1][method], places[2][metric]
+
+        frame = _frame(sorted(self.rows, key=place))
+        frame.attrs |= attrs
+        return frame
+
+
+def _check_names(metrics: Sequence[str], protocol: str) -> None:
     for name in metrics:
         if name not in METRICS:
             raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
     check_protocol(protocol)
+
+
+def _find_absent(methods, datasets: Tests, found, missing: str) -> list[tuple[str, Pair]]:
+    """(method, pair) without fused image; an error unless they are to be marked."""
     pairs = [pair for name in datasets for pair in datasets[name]]
-    found = _find_fused(methods, datasets, follow_links)
     absent = [(m, p) for m in methods for p in pairs if (m, p.dataset, p.name) not in found]
     if absent and missing == "error":
         listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
-    skipped = _damaged(pairs, found) if on_bad == "skip" else {}
-    pairs = [pair for pair in pairs if pair not in skipped]
-    absent = [(method, pair) for method, pair in absent if pair not in skipped]
-    known = {} if csv is None or not Path(csv).is_file() else _known_rows(csv)
-    rows = [
-        (p.dataset, p.name, m, k, float("nan"), NO_IMAGE, "") for m, p in absent for k in metrics
-    ]
-    tasks = []
-    for pair in pairs:
-        old, wanted = _split_known(pair, methods, metrics, found, known, protocol)
-        rows += old
-        tasks += [(pair, wanted)] if wanted else []
-    try:
-        _compute(tasks, rows, protocol, jobs, csv)
-    finally:
-        frame = _ordered(rows, methods, datasets, metrics)
-        if csv is not None:
-            write_values(frame, csv)
-    frame.attrs["skipped"] = [(pair.name, "damaged", why) for pair, why in skipped.items()]
-    return frame
-
-
-def _compute(tasks, rows: list[Row], protocol: str, jobs: int, csv: Path | str | None) -> None:
-    """Measure the images of each task, adding to the rows and now and then to the CSV."""
-    saved = time.monotonic()
-    calls = (joblib.delayed(_measure_pair)(pair, wanted, protocol) for pair, wanted in tasks)
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-    for result in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
-        rows += result
-        if csv is not None and time.monotonic() - saved > SAVE_SECONDS:
-            write_values(_frame(rows), csv)
-            saved = time.monotonic()
+    return absent
 
 
 def _measure_pair(pair: Pair, wanted: Wanted, protocol: str) -> list[Row]:
@@ -137,21 +182,30 @@ def _read_sources(pair: Pair) -> tuple[Array, Array]:
 
 def _read_fused(path: Path, shape: tuple[int, int]) -> Array:
     fused = read_luma8(path)
-    if fused.shape != shape:
-        raise MetricError(
-            f"{path} is {fused.shape[1]}×{fused.shape[0]}, but its sources are "
-            f"{shape[1]}×{shape[0]}"
-        )
+    check_size(path, fused.shape, shape)
     return fused
 
 
-def _damaged(pairs: Sequence[Pair], found: Mapping[tuple, Path]) -> dict[Pair, str]:
+def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    """A fused image must have the height and width of its sources.
+
+    Raises:
+        MetricError: it has not.
+    """
+    if shape != expected:
+        raise MetricError(
+            f"{path} is {shape[1]}×{shape[0]}, but its sources are {expected[1]}×{expected[0]}; "
+            f"fuse them at their own size, or take the file out of the folder"
+        )
+
+
+def _damaged(datasets: Tests, found: Mapping[tuple, Path]) -> dict[Pair, str]:
     """Pairs of which the sources or some fused image cannot be measured, and why."""
     fused: dict[tuple[str, str], list[Path]] = {}
     for (_, dataset, name), path in found.items():
         fused.setdefault((dataset, name), []).append(path)
     bad = {}
-    for pair in pairs:
+    for pair in (pair for name in datasets for pair in datasets[name]):
         try:
             shape = _read_sources(pair)[0].shape
             for path in fused.get((pair.dataset, pair.name), ()):
@@ -162,9 +216,7 @@ def _damaged(pairs: Sequence[Pair], found: Mapping[tuple, Path]) -> dict[Pair, s
 
 
 def _find_fused(
-    methods: Mapping[str, Path | str],
-    datasets: Mapping[str, Sequence[Pair]],
-    follow_links: bool = False,
+    methods: Folders, datasets: Tests, follow_links: bool = False
 ) -> dict[tuple[str, str, str], Path]:
     """(method, dataset, name) → fused image, of all that are there."""
     found = {}
@@ -217,13 +269,3 @@ def _known_rows(csv: Path | str) -> dict[tuple[str, ...], Row]:
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "reason", "files"])
-
-
-def _ordered(rows: list[Row], methods, datasets, metrics) -> pd.DataFrame:
-    places = [{name: i for i, name in enumerate(names)} for names in (datasets, methods, metrics)]
-
-    def place(row: Row) -> tuple:
-        dataset, name, method, metric = row[:4]
-        return places[0][dataset], name, places[1][method], places[2][metric]
-
-    return _frame(sorted(rows, key=place))

@@ -5,7 +5,6 @@ All four are written from one table of cells, so that they cannot differ; what c
 """
 
 import html
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ import pandas as pd
 
 from fusionlib.files import write_atomically
 from fusionlib.metrics import METRICS
+from fusionlib.statistics import LEVEL
+from fusionlib.tables import escape_markdown
 
 CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
 REPORTED, MEASURED = "reported", "measured"
 DECIMALS = {"qcv": 1, "ag": 3}  # as the paper prints them; four of the others
 COLOURS = ("C00000", "0057B8", "1B7F3B")  # of the first, second and third place
-SIGNIFICANT = 0.05
 TEXTS = 3  # columns before the numbers
 LETTERS = "abcdefgh"  # of footnotes
 MARK = "†"  # significantly different from ours
@@ -72,11 +72,6 @@ class Markup:
     interval: str  # of value, lower and upper end
     mark: str
     metric: Callable[[str], str]
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]|<>&#~])", r"\\\1", text).replace("\n", " ")
 
 
 def escape_latex(text: str) -> str:
@@ -198,7 +193,7 @@ def _text(cell, markup: Markup) -> str:
     text = markup.places[cell.place - 1] % value if cell.place else value
     if cell.row == REPORTED:
         return text if cell.place else markup.reported % text
-    text += markup.mark if cell.p < SIGNIFICANT else ""
+    text += markup.mark if cell.p < LEVEL else ""
     return text if pd.isna(cell.low) else markup.interval % (text, low, high)
 
 

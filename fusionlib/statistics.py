@@ -7,6 +7,7 @@ from scipy import stats
 from fusionlib.metrics import METRICS
 
 CONFIDENCE = 0.95
+LEVEL = 0.05  # of significance
 RESAMPLES = 9999
 LEAST_PAIRS = 6  # with fewer, no Wilcoxon test can fall below 0.05
 

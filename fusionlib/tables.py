@@ -1,5 +1,6 @@
 """From the tidy table of per-image values to the tables of the paper."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = table.reset_index()
-    titles = [METRICS[c].title if c in METRICS else str(c) for c in flat.columns]
+    titles = [METRICS[c].title if c in METRICS else escape_markdown(c) for c in flat.columns]
     lines = [
         "| " + " | ".join(titles) + " |",
         "|" + "|".join(" --- " if c in table.index.names else " ---: " for c in flat.columns) + "|",
@@ -124,9 +125,14 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     return [csv_path, md_path]
 
 
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]|<>&#~$])", r"\\\1", text).replace("\n", " ")
+
+
 def _cell(value: object, is_best: bool) -> str:
     if not isinstance(value, float):
-        return str(value).replace("|", "\\|")
+        return escape_markdown(str(value))
     if np.isnan(value):
         return "–"
     return f"**{value:.4f}**" if is_best else f"{value:.4f}"

@@ -164,6 +164,25 @@ def test_what_was_computed_survives_an_interruption(world, tmp_path, monkeypatch
     assert run(world, csv=csv).equals(run(world))
 
 
+def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path):
+    (folders, datasets), csv, whole = world, tmp_path / "values.csv", tmp_path / "whole.csv"
+    run(world, csv=whole)
+    for method in ("a", "b"):
+        for name, pairs in datasets.items():
+            part = evaluate({method: folders[method]}, {name: pairs}, ["ag"], csv=csv, keep=True)
+            assert set(part["method"]) == {method} and set(part["dataset"]) == {name}
+    run(world, "ssim", csv=csv, keep=True)
+    assert csv.read_bytes() == whole.read_bytes()
+    # a changed image replaces its own row
+    image = read_luma8(folders["a"] / "TNO" / "01.png")
+    save_image(folders["a"] / "TNO" / "01.png", 255 - image)
+    evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag", "ssim"], csv=csv, keep=True)
+    run(world, csv=whole)
+    assert csv.read_bytes() == whole.read_bytes()
+    evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag"], csv=csv)
+    assert set(read_values(csv)["method"]) == {"a"}
+
+
 def test_two_runs_write_the_same_bytes(world, tmp_path):
     one, two = tmp_path / "1.csv", tmp_path / "2.csv"
     run(world, csv=one)

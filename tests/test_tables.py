@@ -60,6 +60,12 @@ def test_r52_a_pipe_in_a_name_does_not_break_the_markdown(tmp_path):
     assert row == "| A | 1 | a\\|b | 1.0000 |"
 
 
+def test_r52_names_are_not_taken_for_markdown(tmp_path):
+    rows = [("A", "x", "a_b_*c*", "ag", 1.0), ("A", "x", "$d$<e>", "ag", 2.0)]
+    text = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "note")[1].read_text()
+    assert r"a\_b\_\*c\*" in text and r"\$d\$\<e\>" in text
+
+
 def test_r49_the_reason_of_an_empty_mean_stands_below_the_table(tmp_path):
     rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
     told = frame(rows).assign(reason=["", "too small", "", ""])
