@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -199,6 +200,8 @@ def _device(name: str):
     """The device, or an error that says why not."""
     import torch
 
+    rank = os.environ.get("LOCAL_RANK")  # set by torchrun: each process has a GPU of its own
+    name = f"cuda:{rank}" if name == "cuda" and rank else name
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:

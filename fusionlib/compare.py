@@ -22,6 +22,7 @@ from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
 from fusionlib.run import Run
+from fusionlib.statistics import LEVEL
 
 QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
@@ -276,8 +277,8 @@ def compose_table(
     }
     explained = [
         "Measured: mean over n test images; small, its 95 % bootstrap interval; † differs from "
-        "ours with p < 0.05 (two-sided paired Wilcoxon test, Holm-corrected). Best three of each "
-        "dataset: first bold (red), second underlined (blue), third italic (green)."
+        f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). Best three of "
+        "each dataset: first bold (red), second underlined (blue), third italic (green)."
     ]
     rows = cells[cells["row"] == REPORTED]
     if len(rows):

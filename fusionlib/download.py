@@ -57,19 +57,35 @@ def fetch(
         DownloadError: offline, network failure, a web page instead of a file, wrong size or hash.
     """
     target = Path(target)
-    part = target.with_name(target.name + ".part")
-    wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
-    by_hand = f"By hand: get {url} and put it at {target}."
     if _fits(target, sha256, size):
         return target
     if offline:
+        wanted, by_hand = _words(url, target, sha256)
         raise DownloadError(f"{wanted} is not there, and this is offline. {by_hand}")
-    got = 0
+    _fetch_missing(url, target, sha256, size, timeout, progress)
+    return target
+
+
+def _words(url: str, target: Path, sha256: str | None) -> tuple[str, str]:
+    """What a message calls a file, and how to get it by hand."""
+    wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
+    return wanted, f"By hand: get {url} and put it at {target}."
+
+
+def _fetch_missing(
+    url: str,
+    target: Path,
+    sha256: str | None,
+    size: int | None,
+    timeout: tuple[float, float],
+    progress: bool,
+) -> None:
+    part, got = target.with_name(target.name + ".part"), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with lock(target, DownloadError):
             if _fits(target, sha256, size):  # another process fetched it meanwhile
-                return target
+                return
             try:
                 if sha256 is None or not _fits(part, sha256, size):
                     _stream(url, part, sha256, timeout, progress)
@@ -78,10 +94,10 @@ def fetch(
             finally:
                 got = _tidy(url, part, sha256)
     except (OSError, HTTPError) as error:  # all exceptions of requests are OSErrors
+        wanted, by_hand = _words(url, target, sha256)
         raise DownloadError(
             f"{wanted}: {url} failed after {got} bytes: {error}. Run again. {by_hand}"
         ) from error
-    return target
 
 
 def download(

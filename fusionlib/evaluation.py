@@ -53,7 +53,7 @@ def evaluate(
     follow_links: bool = False,
     jobs: int = -1,
 ) -> pd.DataFrame:
-    """Measure fused images: one row a value, in the order asked for; columns as said above.
+    """Measure fused images.
 
     Args:
         methods: method → its folder, with ``<dataset>/<name>.<ext>`` or, for one dataset alone,
@@ -68,6 +68,9 @@ def evaluate(
             all methods; ``attrs["skipped"]`` has its name, ``damaged`` and the reason.
         follow_links: see `fusionlib.datasets.pair_folders`.
         jobs: processes; −1 for all cores, or all workers of the backend.
+
+    Returns:
+        One row a value, in the order asked for; columns as the module says.
 
     Raises:
         DatasetError: no folder, or (unless marked) pairs without fused image.

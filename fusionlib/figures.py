@@ -79,14 +79,13 @@ def image_grid(
         low, high = limits or (None, None)
         for i, row in enumerate(rows):
             for j, image in enumerate(row):
-                axis = axes[i, j]
-                axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto")
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set_visible(False)
-                if i == 0:
-                    axis.set_title(columns[j])
-            if names:
-                axes[i, 0].set_ylabel(names[i])
+                axes[i, j].imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+                axes[i, j].set(xticks=[], yticks=[])
+                axes[i, j].spines[:].set_visible(False)
+        for axis, title in zip(axes[0], columns, strict=True):
+            axis.set_title(title)
+        for axis, name in zip(axes[:, 0], names or (), strict=False):
+            axis.set_ylabel(name)
     return figure
 
 

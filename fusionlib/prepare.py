@@ -82,12 +82,8 @@ def prepare(
     Raises:
         DatasetError: layout not found, orphans, ambiguous names, sizes that differ, other files.
     """
-    find_source(dataset)
     source, root = Path(source), Path(root)
-    if on_orphan not in ("error", "skip"):
-        raise DatasetError(f"on_orphan={on_orphan!r}: 'error' or 'skip' is accepted.")
-    if not source.exists():
-        raise DatasetError(f"{source} does not exist; give the archive or folder of {dataset}.")
+    _check_arguments(dataset, source, on_orphan)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (
@@ -103,6 +99,14 @@ def prepare(
     except OSError as error:
         raise DatasetError(f"{dataset} could not be put under {root}: {error}") from error
     return len(pairs)
+
+
+def _check_arguments(dataset: str, source: Path, on_orphan: str) -> None:
+    find_source(dataset)
+    if on_orphan not in ("error", "skip"):
+        raise DatasetError(f"on_orphan={on_orphan!r}: 'error' or 'skip' is accepted.")
+    if not source.exists():
+        raise DatasetError(f"{source} does not exist; give the archive or folder of {dataset}.")
 
 
 def _find_pairs(dataset: str, source: Path, on_orphan: str) -> tuple[Pairs, list[str]]:

@@ -106,7 +106,7 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = table.reset_index()
-    titles = [METRICS[c].title if c in METRICS else escape_markdown(c) for c in flat.columns]
+    titles = [METRICS[c].title if c in METRICS else escape_markdown(str(c)) for c in flat.columns]
     lines = [
         "| " + " | ".join(titles) + " |",
         "|" + "|".join(" --- " if c in table.index.names else " ---: " for c in flat.columns) + "|",
@@ -117,7 +117,9 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
         lines.append("| " + " | ".join(cells) + " |")
     notes = [note]
     if undefined := table.attrs.get("undefined"):
-        notes.append(f"No mean where a value is undefined: {'. '.join(undefined)}.")
+        notes.append(
+            f"No mean where a value is undefined: {escape_markdown('. '.join(undefined))}."
+        )
     markdown = "\n".join([*lines, "", *notes, ""])
     csv_path, md_path = folder / f"{name}.csv", folder / f"{name}.md"
     write_atomically(csv_path, flat.to_csv(index=False, lineterminator="\n").encode())

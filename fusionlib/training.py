@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -122,9 +123,6 @@ class Trainer:
         self.seconds, self.forced, self._identity = 0.0, [], self._describe()
         if self.processes.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
-                leftover.unlink()
-            (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
         self.processes.wait_for_everyone()
         if resume and (self.folder / "checkpoint.pt").is_file():
             self._resume(force=resume == "force")
@@ -140,8 +138,8 @@ class Trainer:
 
     def _build(self, compiled: bool) -> None:
         """Network, what is kept of it, and optimizer."""
-        with torch.random.fork_rng():  # leaves the caller's generator alone
-            torch.manual_seed(self.config.seed)
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's generators alone
+            torch.default_generator.manual_seed(self.config.seed)  # the network starts on the CPU
             net = FusionNet(self.config.network)
         if self.init is not None:
             start_from(net, self.init)
@@ -162,16 +160,20 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or gradient that is not finite; nothing is written after it but
-                ``nan_report.json``.
+                ``nan_report.json``. Or another training is at work in the folder.
             KeyboardInterrupt: Ctrl-C; the step is finished and a checkpoint written before (a
                 second one interrupts at once, as does one that reaches several processes).
         """
         stop = self.total if until is None else min(until, self.total)
-        shown = progress and self.processes.is_main_process
-        bar = tqdm(
-            total=self.total, initial=self.step, desc="training", unit="step", disable=not shown
-        )
-        with bar, _noted_interrupts(not self.processes.use_distributed) as interrupts:
+        if self.step >= stop:
+            return self.log
+        is_main = self.processes.is_main_process
+        look = {"desc": "training", "unit": "step", "disable": not (progress and is_main)}
+        with (
+            _alone_in(self.folder) if is_main else nullcontext(),
+            tqdm(total=self.total, initial=self.step, **look) as bar,
+            _noted_interrupts(not self.processes.use_distributed) as interrupts,
+        ):
             started = time.monotonic()
             while self.step < stop:
                 row = self._step()
@@ -389,6 +391,25 @@ def start_from(net: FusionNet, init: Weights) -> None:
         last = f"decoder.{len(net.decoder) - 2}."
         tensors |= {k: v for k, v in net.state_dict().items() if k.startswith(last)}
     net.load_state_dict(tensors)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One training at a time in a folder; the system frees the lock of a process that dies."""
+    lock = FileLock(folder / ".training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"{folder}: another training is at work here") from None
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot work there: {error}") from error
+    try:
+        for leftover in folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
+            leftover.unlink()
+        (folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -183,6 +183,35 @@ def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path)
     assert set(read_values(csv)["method"]) == {"a"}
 
 
+def test_kept_rows_are_in_every_write_however_it_ends(world, tmp_path, monkeypatch):
+    (folders, datasets), csv = world, tmp_path / "values.csv"
+    evaluate({"a": folders["a"]}, datasets, ["ag"], csv=csv, keep=True, jobs=1)
+    written, real = [], evaluation.write_values
+
+    def interrupted(frame, path):
+        written.append(set(zip(frame["method"], frame["metric"], strict=True)))
+        real(frame, path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "write_values", interrupted)
+    monkeypatch.setattr(evaluation, "SAVE_SECONDS", -1)  # after each pair
+    with pytest.raises(KeyboardInterrupt):
+        evaluate({"b": folders["b"]}, datasets, ["ssim"], csv=csv, keep=True, jobs=1)
+    assert written == [{("a", "ag"), ("b", "ssim")}] * 3  # two pairs, then the last
+    assert read_values(csv)["method"].tolist().count("a") == 4
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_no_old_value_of_an_image_stays_that_is_damaged_now(world, tmp_path, keep):
+    csv, path = tmp_path / "values.csv", world[0]["a"] / "TNO" / "01.png"
+    run(world, csv=csv)
+    path.write_bytes(b"nothing")
+    frame = run(world, csv=csv, keep=keep, on_bad="skip")
+    assert [row[:2] for row in frame.attrs["skipped"]] == [("01", "damaged")]
+    assert "01" not in set(read_values(csv)["name"]) and len(read_values(csv)) == 12
+
+
 def test_two_runs_write_the_same_bytes(world, tmp_path):
     one, two = tmp_path / "1.csv", tmp_path / "2.csv"
     run(world, csv=one)

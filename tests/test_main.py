@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fusionlib import samples
+from fusionlib import __main__, samples
 from fusionlib.__main__ import main
 from fusionlib.images import save_image
 from fusionlib.tables import read_values
@@ -351,6 +351,15 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, capsys
     assert used["ir_range"] == [10, 200] and used["resize"] is None  # rows 3 and 6: recorded
     assert used["sha256"] == load_weights().sha256 and used["precision"] == "bf16"
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == ["a", "c"]
+
+
+def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch, "empty", lambda size, device: None)
+    assert __main__._device("cuda") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert __main__._device("cuda") == torch.device("cuda", 1)
+    assert __main__._device("cuda:0") == torch.device("cuda", 0)
+    assert __main__._device("cpu") == torch.device("cpu")
 
 
 def test_r04_r49_means_over_what_is_left_state_both_numbers(results, tmp_path, capsys):

@@ -73,6 +73,12 @@ def test_r49_the_reason_of_an_empty_mean_stands_below_the_table(tmp_path):
     assert "B, ours, ag: 1 of 2 values undefined (too small)." in markdown
 
 
+def test_r52_names_below_the_table_are_not_taken_for_markdown_either(tmp_path):
+    table = tables.mean_table(frame([("A", "x", "a_b_|*", "ag", np.nan)]))
+    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
+    assert r"A, a\_b\_\|\*, ag: 1 of 1" in markdown
+
+
 def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
     rows = [
         (dataset, "x", method, metric, value)

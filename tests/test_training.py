@@ -369,11 +369,63 @@ def test_r39_killed_while_writing_is_bit_identical(build, whole, tmp_path, monke
 
 def test_r39_leftovers_are_removed_at_the_next_start_and_other_files_kept(build, whole, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(whole, folder)
+    build().run(until=3, progress=False)
     (folder / "checkpoint.pt.4711.tmp").write_bytes(b"partial")
     (folder / "notes.tmp").write_bytes(b"mine")
-    assert build().step == 8
+    build().run(progress=False)
+    assert_same_training(folder, whole)
     assert {p.name for p in folder.glob("*.tmp")} == {"notes.tmp"}
+
+
+def test_a_second_training_in_a_folder_is_refused_and_harms_nothing(
+    build, whole, tmp_path, monkeypatch
+):
+    folder, step, refused = tmp_path / "run", Trainer._step, []
+    growing = folder / "checkpoint.pt.4711.tmp"  # the first one is writing it
+
+    def meet_another(self):
+        monkeypatch.setattr(Trainer, "_step", step)
+        growing.write_bytes(b"partial")
+        with pytest.raises(TrainingError) as error:
+            build().run(progress=False)
+        refused.append(str(error.value))
+        assert growing.exists()
+        return step(self)
+
+    build().run(until=3, progress=False)
+    monkeypatch.setattr(Trainer, "_step", meet_another)
+    build().run(progress=False)
+    assert refused == [f"{folder}: another training is at work here"]
+    assert_same_training(folder, whole)
+
+
+def test_a_training_is_locked_out_by_another_process_until_that_is_killed(build, tmp_path):
+    program = f"""
+import sys, time
+from pathlib import Path
+from fusionlib.training import _alone_in
+with _alone_in(Path({str(tmp_path / "run")!r})):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+    trainer = build()
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        try:
+            assert process.stdout.readline() == "locked\n"
+            with pytest.raises(TrainingError, match="run: another training is at work here"):
+                trainer.run(progress=False)
+        finally:
+            process.kill()
+    assert len(trainer.run(until=1, progress=False)) == 1
+
+
+def test_a_folder_that_cannot_be_locked_is_named(build, tmp_path):
+    trainer = build()
+    (tmp_path / "run" / ".training.lock").mkdir()
+    with pytest.raises(TrainingError, match="run: cannot work there"):
+        trainer.run(progress=False)
 
 
 def test_r38_kill_9_of_a_real_process(pairs, whole, tmp_path, encoder):
