@@ -136,7 +136,7 @@ def main() -> None:
         for name in names:
             if not before or not too_much(last.get(name), area / before, options.most):
                 workers[name] = Worker(build, (name, size))
-        take_turns(workers, options.repeats, options.most / 3)
+        take_turns(workers, options.repeats, options.most / 8)
         if not before:
             check(workers)
         for worker in workers.values():
