@@ -10,15 +10,14 @@ is what no cache can spare: the feature map, read twice and written once by each
 """
 
 import argparse
-import csv
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from results import show, write
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -132,12 +131,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {width}×{height}")
     print(f"arithmetic {product / 1e9:.0f} GFLOP/s, copy of a tile {cached / 1e9:.0f} GB/s,")
     print(f"copy of 400 MB {memory / 1e9:.0f} GB/s\n")
-    print("| " + " | ".join(HEADER) + " |\n| --- |" + " ---: |" * 6)
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    show(HEADER, rows)
+    write(__file__, HEADER, rows)
 
 
 if __name__ == "__main__":

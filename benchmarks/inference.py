@@ -13,13 +13,12 @@ time. Peak memory includes what Python and PyTorch take before anything is fused
 """
 
 import argparse
-import csv
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from cddfuse import CDDFuseShape
+from results import write
 from workers import Worker, available_memory, take_turns
 
 from fusionlib import baselines, inference
@@ -145,9 +144,7 @@ def main() -> None:
             print("| " + " | ".join(row) + " |", flush=True)
             table.append(row)
         last = workers
-    path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *table])
+    write(__file__, HEADER, table)
 
 
 if __name__ == "__main__":

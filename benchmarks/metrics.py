@@ -14,13 +14,12 @@ import os
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # before numpy is imported
 
-import csv
 import statistics
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
+from results import write
 from scipy import ndimage
 
 from fusionlib.metrics import METRICS, PAPER, Sources, measure
@@ -193,17 +192,8 @@ def main() -> None:
             rows.append((*row, f"{plain / once:.1f}"))
             print("| " + " | ".join(rows[-1]) + " |", flush=True)
         print(f"| {area:.2f} | memory | {planes(*triple):.0f} planes | | | |", flush=True)
-    path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        header = (
-            "megapixels",
-            "metric",
-            "once_s_per_mp",
-            "next_s_per_mp",
-            "plain_s_per_mp",
-            "ratio",
-        )
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    header = ("megapixels", "metric", "once_s_per_mp", "next_s_per_mp", "plain_s_per_mp", "ratio")
+    write(__file__, header, rows)
 
 
 if __name__ == "__main__":

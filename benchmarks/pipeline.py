@@ -7,9 +7,10 @@ notebook in ``runs/``, with the start of its kernel.
 """
 
 import argparse
-import csv
 import json
 from pathlib import Path
+
+from results import show, write
 
 from fusionlib.pipeline import ROOT, find_notebooks
 
@@ -31,12 +32,8 @@ def main() -> None:
         for name, record in records.items()
     }
     rows = [(name, f"{s:.1f}") for name, s in (seconds | {"all": sum(seconds.values())}).items()]
-    print("| " + " | ".join(HEADER) + " |\n| --- | ---: |")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    show(HEADER, rows)
+    write(__file__, HEADER, rows)
 
 
 if __name__ == "__main__":

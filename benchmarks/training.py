@@ -8,7 +8,6 @@ synthetic scenes; each in a process of its own, in turn; medians.
 """
 
 import argparse
-import csv
 import dataclasses
 import tempfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import show, write
 from workers import Worker, take_turns
 
 from fusionlib import inference
@@ -88,12 +88,8 @@ def main() -> None:
         for name, worker in workers.items()
     ]
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
-    print("| " + " | ".join(HEADER) + " |\n| --- |" + " ---: |" * 3)
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    path = Path(__file__).with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    show(HEADER, rows)
+    write(__file__, HEADER, rows)
 
 
 if __name__ == "__main__":
