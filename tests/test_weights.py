@@ -20,6 +20,7 @@ from fusionlib import files
 from fusionlib.clip import ImageEncoder
 from fusionlib.errors import WeightsError
 from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.recipe import PRESETS
 from fusionlib.weights import SHIPPED, load_weights, save_weights
 
 CONFIG = NetworkConfig(embed=12, width=8, blocks=1, heads=2, reduction=2, use_cff=False)
@@ -350,7 +351,7 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
 # --- The shipped ones -----------------------------------------------------------------------------
 
 
-PARTS = ("first", "full")  # of their training
+PARTS = ("base", "second", "full")  # of their training
 ABLATIONS = {
     "without_cii": (False, True),
     "without_cff": (True, False),
@@ -358,7 +359,7 @@ ABLATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [*PARTS, "base", *ABLATIONS])
+@pytest.mark.parametrize("name", [*PARTS, *ABLATIONS])
 def test_the_log_of_shipped_weights_has_a_row_for_each_step(name):
     path = SHIPPED.with_name(f"{name}.safetensors")
     record = load_weights(path).record
@@ -383,6 +384,7 @@ def test_an_ablation_is_trained_like_base_but_for_what_it_lacks(name):
     base, ablation = (load_weights(SHIPPED.with_name(f"{x}.safetensors")) for x in ("base", name))
     assert (ablation.net.config.use_cii, ablation.net.config.use_cff) == ABLATIONS[name]
     one, two = base.record["config"], ablation.record["config"]
+    assert one["steps"] == PRESETS["cpu"].steps
     assert {key for key in one if one[key] != two[key]} == {"network"}
     lacking = {key for key in one["network"] if one["network"][key] != two["network"][key]}
     assert lacking == {
