@@ -6,8 +6,8 @@
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
 the network as it stands, eager, fp32, default allocator. ``whole``: the same in channels_last,
 without BatchNorm and with memory kept. ``ours``: what `fusionlib.inference.load_fuser` gives;
-``ours, kept``: after `reuse_memory`, like the command line; ``ours, bf16``: and with its
-``--precision bf16``. All with the image encoder's time.
+``ours, kept``: after `reuse_memory`, which pays for training only; ``ours, bf16``: the same with
+the command line's ``--precision bf16``. All with the image encoder's time.
 A row is left out of a size for which, going by the size before, it would take too much memory or
 time. Peak memory includes what Python and PyTorch take before anything is fused (``idle``).
 """

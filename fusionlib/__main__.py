@@ -233,7 +233,6 @@ def _fuse(options: argparse.Namespace) -> None:
     }
     on_bad = options.on_bad if folders else "error"
     good, issues = checks.inspect_pairs(pairs, on_bad=on_bad, **reading)
-    inference.reuse_memory()
     fuser = inference.load_fuser(options.weights, options.encoder, device, options.precision)
     if folders:
         written = inference.fuse_files(fuser, good, options.out, grey=options.grey, **reading)
