@@ -32,9 +32,9 @@ class Fuser:
         weights: network and where it comes from.
         encoder: frozen image encoder the network was trained with.
         device: where both live.
-        precision: of the network, ``fp32`` or ``bf16``. On processors with AVX-512 BF16 or AMX bf16
-            takes three quarters of the time; it moves few pixels by more than a grey level. The
-            encoder, and what the network corrects, stay fp32.
+        precision: of the network, ``fp32`` or ``bf16``. On an AMD Zen 5, which has AVX-512 BF16,
+            bf16 takes three quarters of the time (``benchmarks/inference.csv``); it moves few
+            pixels by more than a grey level. The encoder, and the maximum, stay fp32.
     """
 
     weights: Weights
