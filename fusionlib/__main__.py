@@ -253,6 +253,7 @@ def _fuse(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from fusionlib import inference
     from fusionlib.clip import EMBEDDED, load_encoder
+    from fusionlib.crops import large_enough
     from fusionlib.datasets import chosen_root
     from fusionlib.run import open_run
     from fusionlib.training import Trainer
@@ -267,11 +268,13 @@ def _train(options: argparse.Namespace) -> None:
     inference.reuse_memory()
     device = _device(options.device)
     encoder = load_encoder(run.encoder, device)
+    recipe = _recipe(options, run.config)
+    train, val = (large_enough(run.pairs(part), recipe.crop) for part in ("train", "val"))
     trainer = Trainer(
-        _recipe(options, run.config),
+        recipe,
         encoder,
-        run.pairs("train"),
-        run.pairs("val"),
+        train,
+        val,
         out,
         device,
         resume="force" if options.force_resume else True,

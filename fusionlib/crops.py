@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from fusionlib.datasets import Pair, load_pair
 from fusionlib.errors import TrainingError
+from fusionlib.images import image_size
 
 
 class Images:
@@ -73,6 +74,15 @@ class Images:
             out.append(both[:, ::-1] if rng.integers(2) else both)
         batch = torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float() / 255  # (B, 4, c, c)
         return batch[:, :1].contiguous(), batch[:, 1:].contiguous()
+
+
+def large_enough(pairs: Sequence[Pair], crop: int) -> list[Pair]:
+    """The pairs a crop fits into; all of them where it fits into none, so that `Images` says why."""
+    fitting = [pair for pair in pairs if min(image_size(pair.ir)) >= crop]
+    if len(fitting) in (0, len(pairs)):
+        return list(pairs)
+    print(f"{len(pairs) - len(fitting)} of {len(pairs)} pairs are smaller than a crop of {crop}")
+    return fitting
 
 
 def batch_indices(step: int, pairs: int, batch: int, seed: int) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from textures import write_pairs
 
-from fusionlib.crops import Images, batch_indices
+from fusionlib.crops import Images, batch_indices, large_enough
 from fusionlib.datasets import Pair
 
 
@@ -75,3 +75,15 @@ def test_fingerprint_sees_each_grey_level_shape_and_order(tmp_path):
     image.putpixel((7, 9), (red, green, blue ^ 1))
     image.save(pairs[1].vi)
     assert Images(pairs, 16).fingerprint != before
+
+
+def test_pairs_too_small_for_a_crop_are_left_out_and_counted(tmp_path, capsys):
+    low = write_pairs(tmp_path / "low", 2, 24, 48)
+    narrow = write_pairs(tmp_path / "narrow", 1, 48, 24)
+    enough = write_pairs(tmp_path / "enough", 2, 32, 48)
+    assert large_enough([*low, *enough, *narrow], 32) == enough
+    assert capsys.readouterr().out == "3 of 5 pairs are smaller than a crop of 32\n"
+    assert large_enough([*low, *enough], 24) == [*low, *enough]
+    assert large_enough(low, 25) == low  # `Images` names the first
+    assert large_enough([], 32) == []
+    assert capsys.readouterr().out == ""
