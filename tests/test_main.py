@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -187,6 +188,22 @@ def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path, caps
     given = ("--steps", 1, "--data-root", "synthetic", "--out", tmp_path / "drawn")
     status, said, _ = run(capsys, "train", "--preset", "quick", *given)
     assert status == 0 and said.startswith("as asked: training on the synthetic scenes")
+
+
+def test_train_leaves_out_what_a_crop_does_not_fit_into(tmp_path, capsys, monkeypatch):
+    for index, name in enumerate("abcdefghijklmnop"):
+        image = np.full((48, 48 if index % 2 else 47), 0.5)
+        for part in ("ir", "vi"):
+            save_image(tmp_path / "RoadScene" / part / f"{name}.png", image)
+    monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
+    given = ("--steps", 1, "--batch", 1, "--out", tmp_path / "out")
+    status, said, _ = run(capsys, "train", "--preset", "quick", *given, "--crop", 48)
+    assert status == 0
+    (small, pairs), *_ = re.findall(r"(\d+) of (\d+) pairs are smaller than a crop of 48", said)
+    used = load_weights(tmp_path / "out" / "last.safetensors").record["train_pairs"]
+    assert used == {"RoadScene": int(pairs) - int(small)} and int(small) > 0
+    status, _, told = run(capsys, "train", "--preset", "quick", *given, "--crop", 49)
+    assert status == 2 and "is smaller than a crop of 49" in told
 
 
 @pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak", "--loss-weight"])
