@@ -77,7 +77,7 @@ class Images:
 
 
 def large_enough(pairs: Sequence[Pair], crop: int) -> list[Pair]:
-    """The pairs a crop fits into; all of them where it fits into none, so that `Images` says why."""
+    """The pairs a crop fits into; all where it fits into none, so that `Images` says why."""
     fitting = [pair for pair in pairs if min(image_size(pair.ir)) >= crop]
     if len(fitting) in (0, len(pairs)):
         return list(pairs)
