@@ -77,7 +77,18 @@ class Images:
 
 
 def large_enough(pairs: Sequence[Pair], crop: int) -> list[Pair]:
-    """The pairs a crop fits into; all where it fits into none, so that `Images` says why."""
+    """The pairs a crop fits into; prints how many are left out.
+
+    Args:
+        pairs: infrared and visible image of each are of one size.
+        crop: side of a crop, pixels.
+
+    Returns:
+        In the same order; all of them where it fits into none, which `Images` then refuses.
+
+    Raises:
+        ImageError: an infrared file that is not an image.
+    """
     fitting = [pair for pair in pairs if min(image_size(pair.ir)) >= crop]
     if len(fitting) in (0, len(pairs)):
         return list(pairs)
