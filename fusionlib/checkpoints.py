@@ -26,7 +26,9 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         TrainingError: damaged, or something else.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        # accelerate calls the CPU of a process cpu:0; torch.load only knows cpu
+        place = "cpu" if device.type == "cpu" else device
+        state = torch.load(path, map_location=place, weights_only=True)
         return {**state, "identity": dict(state["identity"])}
     except Exception as error:  # torch.load raises almost anything on a damaged file
         raise TrainingError(f"{path}: not a checkpoint of this project ({error})") from error

@@ -760,7 +760,10 @@ def test_bf16_computes_nearly_the_same_and_leaves_weights_in_float32(build, enco
 
 
 def test_two_processes_train_as_one(pairs, encoder, tmp_path):
-    """Under torchrun on gloo: the same batch, the same loss, equal weights in both."""
+    """Under torchrun on gloo: the same batch, the same loss, equal weights in both.
+
+    Stopped and resumed on the way, which must find the checkpoint of a process on ``cpu:0``.
+    """
     program = tmp_path / "program.py"
     program.write_text(f"""
 import sys
@@ -772,9 +775,10 @@ from fusionlib.datasets import Pair
 root, out = map(Path, sys.argv[1:])
 pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
 config = test_training.dataclasses.replace(test_training.CONFIG, average=0.5)
-trainer = test_training.Trainer(
-    config, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
-)
+given = config, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
+test_training.Trainer(*given).run(until=4, progress=False)
+trainer = test_training.Trainer(*given, resume=True)
+assert trainer.step == 4
 trainer.run(progress=False)
 assert trainer.processes.num_processes == 2
 rank = trainer.processes.process_index
