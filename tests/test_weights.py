@@ -351,7 +351,7 @@ def test_kill_before_the_weights_are_in_place_leaves_the_old_ones(saved, net, en
 # --- The shipped ones -----------------------------------------------------------------------------
 
 
-PARTS = ("base", "second", "third", "full")  # of their training
+PARTS = ("base", "second", "third", "fourth", "fifth", "full")  # of their training
 ABLATIONS = {
     "without_cii": (False, True),
     "without_cff": (True, False),
