@@ -127,7 +127,7 @@ def describe_absent(absent: Mapping[str, str]) -> str:
         if name in ELSEWHERE:
             reason = ELSEWHERE[name].reason
         elif reason != NOT_QUICK:
-            reason = "its published weights are not on this machine, or were refused"
+            reason = "published weights not on this machine, or refused"
         by_reason.setdefault(reason, []).append(name)
     missing = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     return f"Without measured row: {missing}." if missing else ""

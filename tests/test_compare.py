@@ -88,8 +88,8 @@ def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
     told = compare.describe_absent(absent)
     assert str(tmp_path) not in told
     assert "LRRNet, SeAFusion, IFCNN, DIDFuse, TarDAL (not run in the preset quick)" in told
-    assert "DATFuse (its published weights are not on this machine" in told
-    assert "CHITNet (its weights were never published)" in told
+    assert "DATFuse (published weights not on this machine" in told
+    assert "CHITNet (weights never published)" in told
     assert compare.describe_absent({}) == ""
     assert compare.describe_datasets(["LLVIP", "MSRS"]) == "LLVIP and MSRS"
     assert compare.describe_datasets([SYNTHETIC]) == "drawn synthetic scenes"

@@ -34,7 +34,7 @@ class Elsewhere:
     reason: str
 
 
-UNAVAILABLE = "its published weights could not be downloaded"
+UNAVAILABLE = "published weights could not be downloaded"
 ELSEWHERE = {
     method.name: method
     for method in (
@@ -47,7 +47,7 @@ ELSEWHERE = {
         Elsewhere(
             "CHITNet",
             "Du et al., arXiv:2309.06118, cited as Du, 2023; lhf12278/CHITNet",
-            "its weights were never published",
+            "weights never published",
         ),
         Elsewhere(
             "IVFWSR",
