@@ -115,8 +115,8 @@ def shift(ir: Array, vi: Array) -> tuple[float, float] | None:
     """By how much an infrared image has to move to lie on the visible one.
 
     Edges agree in place, not in sign (warm may be dark), so what is correlated is their direction
-    with the angle doubled, and the whole and two overlapping parts have to agree: of the 575
-    sample pairs 3 show more than `MAX_SHIFT`; cut to be 5 % of their width apart, three of four.
+    with the angle doubled, and the whole and two overlapping parts have to agree: of 575
+    pairs 3 showed more than `MAX_SHIFT`; cut to be 5 % of their width apart, three of four.
 
     Args:
         ir: (H, W), in [0, 1].
