@@ -1,9 +1,8 @@
 """The network on an image of any size, in bounded memory and with the result of the whole image.
 
 All but one operation of the network is local: an output pixel depends on input pixels at most three
-rows or columns away. The exception is MDTA, whose matrix of C × C cosines is made of sums over all
-pixels. So each block takes two passes over the image: one adds up these sums, one applies the
-matrix. Both go through row bands that are cut into tiles. Bands bound the memory, because the one
+rows or columns away. The exception is MDTA, whose cosines are made of sums over all pixels. So each
+block takes two passes over the image: one adds up these sums, one applies what follows from them. Both go through row bands that are cut into tiles. Bands bound the memory, because the one
 feature map there is can be overwritten band by band. Tiles make it fast, because what a tile needs
 stays in the processor's cache.
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionlib.network import FusionNet, RestormerBlock, TransposedAttention
+from fusionlib.network import FusionNet, RestormerBlock
 
 TILE = 80  # pixels a side; 170 channels of it, the widest tensor, are 4 MB: the CPU's cache
 GPU_TILE = 1024  # large, so that a GPU has enough to do
@@ -159,18 +158,18 @@ def apply_local(
 
 def apply_block(block: RestormerBlock, x: Tensor, size: int) -> None:
     """Apply a Restormer block to (H, W, C) in place."""
-    mix = attention_matrix(block, x, size)
+    attention = block.attention
+    mix = attention.mixing(attention_sums(block, x, size)).to(x.dtype)
 
     def apply(tile: Tensor) -> Tensor:
-        v = queries_keys_or_values(block.attention, block.norm_attention(tile), slice(2, 3))
-        tile = tile.add_(pointwise(v, mix))
-        return tile.add_(gated_feed_forward(block, tile))
+        tile = tile.add_(attention.apply_to(attention.values(block.norm_attention(tile)), mix))
+        return tile.add_(block.feed_forward(block.norm_feed_forward(tile)))
 
     apply_local(apply, x, x, 2, size)
 
 
-def attention_matrix(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
-    """What MDTA multiplies each pixel's values with, summed up over the tiles.
+def attention_sums(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
+    """`TransposedAttention.sums` of the whole image, added up over its tiles.
 
     Args:
         block: the block.
@@ -178,60 +177,12 @@ def attention_matrix(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
         size: of a tile.
 
     Returns:
-        The softmax of the cosines times the projection, (C, C, 1, 1).
+        (1, 2C, 2C), in float32 at least: bfloat16 has too few digits for sums.
     """
-    attention, channels = block.attention, x.shape[-1]
-    exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 has too few digits for sums
-    products = x.new_zeros(channels, channels, dtype=exact)  # q · kᵀ
-    squares = x.new_zeros(2 * channels, dtype=exact)  # |q|², |k|²
-    for tile, inner, _ in tiles(x, 1, size):
-        qk = queries_keys_or_values(attention, block.norm_attention(tile), slice(0, 2))
-        blank_outside(qk, inner)
-        qk = qk[0].permute(1, 2, 0).flatten(0, 1)  # (pixels, 2C)
-        products += qk[:, :channels].T @ qk[:, channels:]
-        squares += qk.square_().sum(dim=0, dtype=exact)
-    q_norm, k_norm = squares.sqrt().chunk(2)
-    similarity = products / (q_norm[:, None] * k_norm).clamp_min(1e-12)  # (C, C)
-    matrix = attention.within_heads(similarity[None])[0]
-    return (attention.project.weight[:, :, 0, 0] @ matrix.to(x.dtype))[:, :, None, None]
-
-
-def blank_outside(x: Tensor, inner: Place) -> None:
-    """Set (1, C, h, w) to zero in its halo, which takes less than copying the rest."""
-    rows, columns = inner
-    x[..., : rows.start, :], x[..., rows.stop :, :] = 0, 0
-    x[..., : columns.start], x[..., columns.stop :] = 0, 0
-
-
-def queries_keys_or_values(attention: TransposedAttention, x: Tensor, which: slice) -> Tensor:
-    """Thirds ``which`` of q, k, v: (1, C, h, w) → (1, n C, h, w), wrong in the outermost pixels."""
-    channels = x.shape[1]
-    rows = slice(which.start * channels, which.stop * channels)
-    return depthwise(pointwise(x, attention.qkv.weight[rows]), attention.qkv_local.weight[rows])
-
-
-def gated_feed_forward(block: RestormerBlock, x: Tensor) -> Tensor:
-    """GDFN behind its normalisation, gate and value apart: GELU is slow on half of a tensor."""
-    layer = block.feed_forward
-    x = block.norm_feed_forward(x)
-    gate, value = (
-        depthwise(pointwise(x, expand), local)
-        for expand, local in zip(
-            layer.expand.weight.chunk(2), layer.local.weight.chunk(2), strict=True
-        )
-    )
-    return pointwise(F.gelu(gate).mul_(value), layer.project.weight)
-
-
-def depthwise(x: Tensor, weight: Tensor) -> Tensor:
-    """3×3 convolution of each channel by itself."""
-    return F.conv2d(x, weight, padding=1, groups=len(weight))
-
-
-def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """1×1 convolution."""
-    is_plain = x.device.type == "cpu" and x.dtype == torch.float32
-    if is_plain and torch.backends.mkldnn.is_available():
-        # conv2d takes oneDNN, twice as fast here, only if there is more than one thread
-        return torch.mkldnn_convolution(x, weight, None, [0, 0], [1, 1], [1, 1], 1)
-    return F.conv2d(x, weight)
+    total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
+    for tile, (rows, columns), _ in tiles(x, 1, size):
+        qk = block.attention.queries_and_keys(block.norm_attention(tile))
+        qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
+        qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than copying the rest
+        total = total + block.attention.sums(qk)
+    return total
