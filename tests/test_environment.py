@@ -21,8 +21,8 @@ import hashlib, sys
 from pathlib import Path
 import numpy as np
 from fusionlib import evaluation, figures, samples, tables
-from fusionlib.archives import extract
 from fusionlib.datasets import Pair, write_split
+from fusionlib.download import extract
 from fusionlib.images import save_image
 import zipfile
 
