@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fusionlib.errors import FusionError
@@ -13,26 +12,16 @@ def add(commands) -> None:
     data = commands.add_parser("data", help="look at, fetch or put in place the datasets")
     actions = data.add_subparsers(required=True, metavar="action")
     status = actions.add_parser("status", help="what is present, what is missing")
-    status.set_defaults(command=_status)
-    prepare = actions.add_parser("prepare", help="bring an official archive or folder into place")
-    prepare.set_defaults(command=_prepare)
+    prepare = actions.add_parser("prepare", help="bring an official zip or folder into place")
     prepare.add_argument("dataset")
-    prepare.add_argument("source", type=Path, help="archive, or unpacked folder")
+    prepare.add_argument("source", type=Path, help="zip, or unpacked folder")
     prepare.add_argument("--skip-orphans", action="store_true", help="skip images without partner")
-    download = actions.add_parser(
-        "download", help="fetch what can be fetched, say where the rest is"
-    )
-    download.set_defaults(command=_download)
-    download.add_argument(
-        "names", nargs="*", help="datasets, or methods with --weights (default: all)"
-    )
-    download.add_argument(
-        "--weights",
-        action="store_true",
-        help="fetch the published weights of the compared methods instead",
-    )
+    download = actions.add_parser("download", help="fetch what can be, say where the rest is")
+    download.add_argument("names", nargs="*", help="datasets, or methods (default: all)")
+    download.add_argument("--weights", action="store_true", help="published weights of methods")
     download.add_argument("--offline", action="store_true", help="use what was already fetched")
-    for action in (status, prepare, download):
+    for action, command in ((status, _status), (prepare, _prepare), (download, _download)):
+        action.set_defaults(command=command)
         action.add_argument("--root", help="default: $FUSIONLIB_DATA or data/images")
 
 
@@ -41,10 +30,9 @@ def _status(options: argparse.Namespace) -> None:
 
     from fusionlib import baselines
     from fusionlib.datasets import DRAWN, chosen_root, status
-    from fusionlib.sources import SOURCES
+    from fusionlib.download import SOURCES
 
-    root = chosen_root(options.root)
-    if root is None:
+    if (root := chosen_root(options.root)) is None:
         print(f"{DRAWN}: the notebooks use the drawn scenes, whatever datasets are there")
     else:
         table = pd.DataFrame(status(root))
@@ -59,57 +47,45 @@ def _status(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from fusionlib.datasets import default_root
-    from fusionlib.prepare import prepare
+    from fusionlib.download import prepare
 
     root = default_root(options.root)
-    orphans = "skip" if options.skip_orphans else "error"
-    count = prepare(options.dataset, options.source, root, on_orphan=orphans)
+    count = prepare(options.dataset, options.source, root, skip_orphans=options.skip_orphans)
     print(f"{root / options.dataset}: {count} pairs")
 
 
 def _download(options: argparse.Namespace) -> None:
+    """Fetch what can be had, and fail in the end if something could not."""
+    from fusionlib.baselines import METHODS
     from fusionlib.datasets import REAL, default_root
-    from fusionlib.download import download
-    from fusionlib.files import REPOSITORY
-
-    def fetch_pairs(name: str) -> None:
-        cache = REPOSITORY / "data" / "downloads"
-        count = download(name, root, cache=cache, offline=options.offline)
-        print(f"{root / name}: {count} pairs")
 
     if options.weights:
-        _for_each(options.names or _with_weights(), lambda name: _fetch_weights(name, options))
+        fetch, every = _fetch_weights, [name for name in METHODS if METHODS[name].weights]
     else:
-        root = default_root(options.root)
-        _for_each(options.names or REAL, fetch_pairs)
-
-
-def _with_weights() -> list[str]:
-    from fusionlib.baselines import METHODS
-
-    return [name for name, method in METHODS.items() if method.weights]
-
-
-def _fetch_weights(name: str, options: argparse.Namespace) -> None:
-    from fusionlib.baselines import find_method
-    from fusionlib.baselines.published import fetch_weights
-
-    method = find_method(name)
-    if not method.weights:
-        raise FusionError("needs no weights")
-    for file in method.weights:
-        path = fetch_weights(file, offline=options.offline)
-        print(f"{path}: as published at github.com/{file.repository} (its terms apply)")
-
-
-def _for_each(names: Sequence[str], fetch: Callable[[str], None]) -> None:
-    """Fetch what can be had, and fail in the end if something could not."""
+        options.root, fetch, every = default_root(options.root), _fetch_pairs, REAL
     failed = []
-    for name in names:
+    for name in options.names or every:
         try:
-            fetch(name)
+            fetch(name, options)
         except FusionError as error:
             print(f"{name}: {error}\n", file=sys.stderr)
             failed.append(name)
     if failed:
         raise FusionError(f"not in place: {', '.join(failed)} (reasons above)")
+
+
+def _fetch_pairs(name: str, options: argparse.Namespace) -> None:
+    from fusionlib.download import download
+
+    count = download(name, options.root, offline=options.offline)
+    print(f"{options.root / name}: {count} pairs")
+
+
+def _fetch_weights(name: str, options: argparse.Namespace) -> None:
+    from fusionlib.baselines import find_method
+
+    if not (files := find_method(name).weights):
+        raise FusionError("needs no weights")
+    for file in files:
+        path = file.fetch(offline=options.offline)
+        print(f"{path}: as published at github.com/{file.repository} (its terms apply)")

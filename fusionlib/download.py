@@ -1,33 +1,69 @@
-"""Fetch the datasets that can be fetched; say where the others are and what to do by hand.
+"""Fetch files, unpack zips, and bring a dataset into ``<root>/<Dataset>/{ir,vi}/``."""
 
-RoadScene and MSRS come over HTTP; LLVIP, M3FD and TNO need a browser. A download grows in
-``<target>.part`` and gets its name once it is verified. An interrupted one is resumed where
-something tells that the pieces belong together: a checksum, or what the server said of its version
-of the file (a strong ETag, else Last-Modified), which is kept in ``<target>.part.json``.
-"""
-
-import hashlib
-import json
+import filecmp
 import os
 import re
-from dataclasses import asdict, dataclass
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
-from itertools import chain
+import shutil
+import stat
+import unicodedata
+import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-import requests
-from tqdm.auto import tqdm
-from urllib3.exceptions import HTTPError
+import pooch
 
-from fusionlib.archives import lock
-from fusionlib.errors import DownloadError
-from fusionlib.prepare import TERMS_FILE, Say, prepare
-from fusionlib.sources import find_source, terms
+from fusionlib.datasets import DATASETS, LISTED, Pair, check_pair, images_by_stem
+from fusionlib.errors import DatasetError, DownloadError, FusionError
+from fusionlib.files import REPOSITORY, file_sha256, lock
 
-CHUNK = 1 << 16
-PAGE_STARTS = (b"<!doctype", b"<html")  # in lower case
-BY_HAND = "python -m fusionlib data prepare {dataset} <the archive, or the unpacked folder>"
+CACHE = REPOSITORY / "data" / "downloads"  # of the zips
+MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
+MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
+MAX_MEMBERS = 200_000
+TERMS_FILE = "TERMS.txt"
+BY_HAND = "python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
+NO_PAIRS = ("detection", "__macosx")  # folders of MSRS (labelled scenes) and of macOS's zips
+
+
+class Source(NamedTuple):
+    """The owner's page, the terms in one line, and a zip's address or what to do on the page."""
+
+    page: str
+    terms: str
+    url: str | None = None
+    how: str = ""
+
+
+GITHUB = "https://github.com"
+SOURCES = {
+    "RoadScene": Source(
+        f"{GITHUB}/hanna-xu/RoadScene",
+        "no licence stated; from FLIR video; cite U2Fusion (TPAMI 2022)",
+        f"{GITHUB}/hanna-xu/RoadScene/archive/ab71420f8fc96396eeb97eecf3694909b3feb656.zip",
+    ),
+    "LLVIP": Source(
+        "https://bupt-ai-cz.github.io/LLVIP/",
+        "non-commercial use only, none that identifies persons; cite LLVIP (ICCV Workshops 2021)",
+        how="Agree to the terms and download LLVIP.zip (infrared/ and visible/, not the raw data)",
+    ),
+    "MSRS": Source(
+        f"{GITHUB}/Linfeng-Tang/MSRS",
+        "no licence stated; from MFNet; cite PIAFusion (Inf. Fusion 2022)",
+        f"{GITHUB}/Linfeng-Tang/MSRS/archive/refs/heads/main.zip",
+    ),
+    "M3FD": Source(
+        f"{GITHUB}/JinyuanLiu-CV/TarDAL",
+        "no licence stated for the images; cite TarDAL (CVPR 2022)",
+        how="Download M3FD_Fusion.zip (300 pairs; M3FD_Detection.zip repeats their names)",
+    ),
+    "TNO": Source(
+        "https://figshare.com/articles/dataset/TNO_Image_Fusion_Dataset/1008029",
+        "free for research with credit to TNO; cite doi:10.6084/m9.figshare.1008029",
+        how="Download it and put the images of each scene into two folders, ir/ and vi/, under"
+        " one name: the archive's own folders, one a scene, are not read",
+    ),
+}
 
 
 def fetch(
@@ -35,87 +71,66 @@ def fetch(
     target: Path | str,
     *,
     sha256: str | None = None,
-    size: int | None = None,
     offline: bool = False,
     timeout: tuple[float, float] = (10, 60),
-    progress: bool = True,
 ) -> Path:
-    """Fetch a file into ``<target>.part`` and rename it once size and checksum are verified.
-
-    A file that is there and fits is taken without any attempt.
+    """Fetch a file unless it is there; it gets its name once verified, an old one stays till then.
 
     Args:
         url: what to fetch.
         target: where to put it; missing folders are made.
-        sha256: enforced if given.
-        size: in bytes; enforced if given.
+        sha256: enforced; None accepts any zip.
         offline: make no attempt.
         timeout: seconds to connect, and seconds of silence.
-        progress: show a bar.
 
     Raises:
-        DownloadError: offline, network failure, a web page instead of a file, wrong size or hash.
+        DownloadError: offline, network failure, a web page instead of a file, another hash.
     """
     target = Path(target)
-    if _fits(target, sha256, size):
+    if target.is_file() and (sha256 is None or file_sha256(target) == sha256):
         return target
+    wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
+    by_hand = f"By hand: get {url} and put it at {target}."
     if offline:
-        wanted, by_hand = _words(url, target, sha256)
         raise DownloadError(f"{wanted} is not there, and this is offline. {by_hand}")
-    _fetch_missing(url, target, sha256, size, timeout, progress)
+
+    def get(url: str, temporary: str, registry: object) -> None:
+        os.remove(temporary)  # readable by its owner alone; the new one has the usual rights
+        options = {"progressbar": True, "chunk_size": 1 << 16, "timeout": timeout}
+        pooch.HTTPDownloader(**options)(url, temporary, registry)
+        _refuse_pages(Path(temporary), sha256)
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pooch.get_logger().setLevel("WARNING")
+        with lock(Path(f"{target}.lock"), DownloadError, wait=True):
+            pooch.retrieve(url, sha256, target.name, target.parent, downloader=get)
+    except (OSError, ValueError) as error:  # all that requests and pooch raise
+        raise DownloadError(f"{wanted}: {url} failed: {error}. Run again. {by_hand}") from error
     return target
 
 
-def _words(url: str, target: Path, sha256: str | None) -> tuple[str, str]:
-    """What a message calls a file, and how to get it by hand."""
-    wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
-    return wanted, f"By hand: get {url} and put it at {target}."
-
-
-def _fetch_missing(
-    url: str,
-    target: Path,
-    sha256: str | None,
-    size: int | None,
-    timeout: tuple[float, float],
-    progress: bool,
-) -> None:
-    part, got = target.with_name(target.name + ".part"), 0
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with lock(target, DownloadError):
-            if _fits(target, sha256, size):  # another process fetched it meanwhile
-                return
-            try:
-                if sha256 is None or not _fits(part, sha256, size):
-                    _stream(url, part, sha256, timeout, progress)
-                _verify(url, part, sha256, size)
-                os.replace(part, target)
-            finally:
-                got = _tidy(url, part, sha256)
-    except (OSError, HTTPError) as error:  # all exceptions of requests are OSErrors
-        wanted, by_hand = _words(url, target, sha256)
-        raise DownloadError(
-            f"{wanted}: {url} failed after {got} bytes: {error}. Run again. {by_hand}"
-        ) from error
+def _refuse_pages(file: Path, sha256: str | None) -> None:
+    """Raise ValueError for what a server sent, with status 200, instead of a file."""
+    with file.open("rb") as stream:
+        start = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+    got = f"({file.stat().st_size} bytes)"
+    if start.startswith(b"<"):
+        raise ValueError(f"a web page {got} came (log-in, quota?); look at it in a browser")
+    if sha256 is None and not zipfile.is_zipfile(file):
+        raise ValueError(f"what came {got} is not a whole zip")
 
 
 def download(
-    dataset: str,
-    root: Path | str,
-    *,
-    cache: Path | str,
-    offline: bool = False,
-    say: Say = print,
+    dataset: str, root: Path | str, *, cache: Path | str = CACHE, offline: bool = False
 ) -> int:
-    """Show the terms once, fetch the archive into ``cache``, `prepare` the dataset.
+    """Print the terms once, fetch the zip into ``cache``, `prepare` the dataset.
 
     Args:
-        dataset: a key of `fusionlib.sources.SOURCES`.
+        dataset: a key of `SOURCES`.
         root: data root, with a folder for each dataset.
-        cache: folder of the archives, ``<dataset>.zip``; one put there by hand is taken, too.
+        cache: folder of the zips, ``<dataset>.zip``; one put there by hand is taken, too.
         offline: use only what is in ``cache``.
-        say: gets the terms, and what was skipped.
 
     Returns:
         Number of pairs in place.
@@ -124,163 +139,192 @@ def download(
         DownloadError: not fetched, or only to be had by hand: the message says where and how.
         DatasetError: what came is not this dataset.
     """
-    source = find_source(dataset)
-    note = Path(root) / dataset / TERMS_FILE
-    archive = Path(cache) / f"{dataset}.zip"
+    source = _source(dataset)
+    note, archive = Path(root) / dataset / TERMS_FILE, Path(cache) / f"{dataset}.zip"
     if not note.is_file():
-        say(f"{terms(dataset)}This note will be kept as {note}")
+        print(f"{terms(dataset)}This note will be kept as {note}")
     if source.url is not None:
-        fetch(source.url, archive, sha256=source.sha256, offline=offline)
+        fetch(source.url, archive, offline=offline)
     elif not archive.is_file():
         raise DownloadError(
-            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}"
-            f" Then: {BY_HAND.format(dataset=dataset)}."
-            f" Or save a zip as {archive} and run this again."
+            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}. Then:"
+            f" {BY_HAND.format(dataset=dataset)}. Or save a zip as {archive} and run this again."
         )
-    return prepare(dataset, archive, root, say=say)
+    return prepare(dataset, archive, root)
 
 
-@dataclass(frozen=True)
-class _Validator:
-    """What a server said of its version of a file: a header that changes when the file does."""
-
-    url: str
-    header: str  # "ETag" or "Last-Modified"
-    value: str
-
-    def agrees_with(self, reply: requests.Response) -> bool:
-        """Whether a reply with the rest of a file is of the same version.
-
-        A server that sends a part has to repeat the ETag, but not Last-Modified.
-        """
-        missing = self.value if self.header == "Last-Modified" else None
-        return reply.headers.get(self.header, missing) == self.value
+def terms(dataset: str) -> str:
+    """What the owner of a dataset allows, and its page; raises DatasetError for unknown ones."""
+    source = _source(dataset)
+    return f"{dataset}: {source.terms}\nFrom {source.page}; nothing of it is re-distributed here.\n"
 
 
-def _validator_of(url: str, reply: requests.Response) -> _Validator | None:
-    """What can ask for the rest of this reply later; None if nothing is sure enough (RFC 9110)."""
-    if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
-        return None  # positions in the file are not those in the transfer
-    etag = reply.headers.get("ETag")
-    if etag is not None:
-        is_strong = re.fullmatch(r'"[^"]*"', etag)  # a weak one, W/"…", survives small changes
-        return _Validator(url, "ETag", etag) if is_strong else None
-    modified = reply.headers.get("Last-Modified", "")
+def _source(dataset: str) -> Source:
+    if dataset not in SOURCES:
+        raise DatasetError(f"No dataset {dataset!r}; there are {', '.join(SOURCES)}.")
+    return SOURCES[dataset]
+
+
+def extract(archive: Path | str, folder: Path | str) -> Path:
+    """Unpack a zip that nobody vouches for into a new folder: all of it or nothing.
+
+    Raises:
+        DatasetError: damaged, encrypted, no zip, a bomb, a member that is a link or leads out of
+            the folder, two members of one name, or something of the name of ``folder`` is there.
+    """
+    archive, folder = Path(archive), Path(folder)
     try:
-        age = parsedate_to_datetime(reply.headers.get("Date", "")) - parsedate_to_datetime(modified)
-    except (ValueError, TypeError):
-        return None
-    # a file may change twice in one second, and the date tells no second change
-    return _Validator(url, "Last-Modified", modified) if age >= timedelta(seconds=1) else None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            zipfile.ZipFile(archive) as box,
+            TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work,
+        ):
+            partial = Path(work) / "unpacked"
+            partial.mkdir()
+            for path, member in _vetted(box, archive).items():  # checks all before the first
+                (partial / path).parent.mkdir(parents=True, exist_ok=True)
+                with box.open(member) as stream, (partial / path).open("xb") as file:
+                    shutil.copyfileobj(stream, file)  # never more than the size declared
+            partial.rename(folder)
+    except FusionError:
+        raise
+    except Exception as error:  # zipfile raises almost anything on damaged files
+        raise DatasetError(
+            f"{archive} cannot be unpacked ({type(error).__name__}: {error}). If it is a zip, get"
+            f" it again; if it is another kind of archive, unpack it and give the folder."
+        ) from error
+    return folder
 
 
-def _validator_file(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _read_validator(part: Path, url: str) -> _Validator | None:
-    """The validator of a part from this address, if there is one."""
-    try:
-        validator = _Validator(**json.loads(_validator_file(part).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not there, damaged, or of another version
-        return None
-    is_sound = validator.header in ("ETag", "Last-Modified") and isinstance(validator.value, str)
-    return validator if is_sound and validator.url == url else None
-
-
-def _write_validator(part: Path, validator: _Validator | None) -> None:
-    file = _validator_file(part)
-    if validator is None:
-        file.unlink(missing_ok=True)
-    else:
-        file.write_text(json.dumps(asdict(validator)), encoding="utf-8")
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _validator_file(part).unlink(missing_ok=True)
-
-
-def _tidy(url: str, part: Path, sha256: str | None) -> int:
-    """Remove what an attempt left unless it can be resumed; returns how many bytes it had got."""
-    got = part.stat().st_size if part.exists() else 0
-    if not got or (sha256 is None and _read_validator(part, url) is None):
-        _discard(part)
-    return got
-
-
-def _stream(
-    url: str, part: Path, sha256: str | None, timeout: tuple[float, float], progress: bool
-) -> None:
-    """Fetch into ``part``, or the rest of it where that is safe."""
-    validator = _read_validator(part, url)
-    can_resume = part.exists() and (sha256 is not None or validator is not None)
-    start = part.stat().st_size if can_resume else 0
-    headers = {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if validator is not None:
-            headers["If-Range"] = validator.value  # the whole file if it has changed
-    with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
-        if reply.status_code in (206, 416) and not _is_rest(reply, start, validator):
-            _discard(part)  # the next run starts afresh
-            raise DownloadError(f"{url}: the server cannot resume after {start} bytes; run again.")
-        reply.raise_for_status()
-        if reply.status_code != 206:
-            start = 0
-        chunks = reply.iter_content(CHUNK)
-        first = next(chunks, b"")
-        if _is_page(reply, first, start):
-            _discard(part)
-            raise DownloadError(
-                f"{url} answered with a web page, not a file (log-in, quota or error page)."
-                " Open the address in a browser to see what it asks for."
+def _vetted(box: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
+    """Path below the folder → member, of all files; raises DatasetError if one is not harmless."""
+    limit = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
+    files, seen, total = {}, set(), 0
+    for member in box.infolist():
+        name = member.orig_filename.replace("\\", "/")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        path, kind = "/".join(parts), stat.S_IFMT(member.external_attr >> 16)
+        key = unicodedata.normalize("NFC", path).casefold()
+        total += member.file_size
+        faults = {
+            "leads out of the folder": re.match("/|[A-Za-z]:", name)
+            or {"..", "\0"} & {*parts, *name},
+            "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+            "has the name of another member": key in seen,
+            f"is one of more than {MAX_MEMBERS}": len(seen) >= MAX_MEMBERS,
+            f"makes it {total} bytes, more than {limit} (a bomb)": total > limit,
+        }
+        for fault in (fault for fault, found in faults.items() if found):
+            raise DatasetError(
+                f"{archive}: nothing was unpacked: {member.orig_filename!r} {fault}."
             )
-        length = reply.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdigit() else None
-        hidden = {} if progress else {"disable": True}  # unless told, TQDM_DISABLE decides
-        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, **hidden)
-        with bar, part.open("ab" if start else "wb") as file:
-            if not start:  # only now, the file is empty: old bytes never meet a new validator
-                _write_validator(part, _validator_of(url, reply))
-            for chunk in chain([first], chunks):
-                file.write(chunk)
-                bar.update(len(chunk))
+        if not name.endswith("/"):
+            files[path] = member
+            seen.add(key)
+    return files
 
 
-def _is_rest(reply: requests.Response, start: int, validator: _Validator | None) -> bool:
-    """Whether a reply holds everything from byte ``start`` on, of the version that was begun."""
-    span = reply.headers.get("Content-Range", "")
-    match = re.fullmatch(rf"bytes {start}-(\d+)/(\d+)", span)
-    if reply.status_code != 206 or match is None or int(match[1]) + 1 != int(match[2]):
-        return False
-    return validator is None or validator.agrees_with(reply)
+def prepare(
+    dataset: str, source: Path | str, root: Path | str, *, skip_orphans: bool = False
+) -> int:
+    """Copy a dataset from its official zip or folder to ``<root>/<dataset>/{ir,vi}``.
+
+    The owner's folders are found anywhere below the source, in any case of letters, and paired by
+    name. Files keep their bytes, nothing different is overwritten, the terms go to ``TERMS.txt``.
+
+    Args:
+        dataset: a key of `SOURCES`.
+        source: the zip, or the unpacked folder.
+        root: data root, with a folder for each dataset.
+        skip_orphans: leave out images without their other half, and print their names.
+
+    Returns:
+        Number of pairs in place.
+
+    Raises:
+        DatasetError: layout not found, orphans, sizes that differ, other files are there.
+        PairError: one name twice in a folder, or a link out of it.
+    """
+    source, root = Path(source), Path(root)
+    _source(dataset)
+    if not source.exists():
+        raise DatasetError(f"{source} does not exist; give the zip or folder of {dataset}.")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            lock(root / f".{dataset}.lock", DatasetError, wait=True),
+            TemporaryDirectory(dir=root, prefix=f".{dataset}-") as work,
+        ):
+            if source.is_file():
+                source = extract(source, Path(work) / "unpacked")
+            pairs = _find_pairs(dataset, source, skip_orphans)
+            _place(dataset, pairs, root / dataset, Path(work) / "staged")
+    except OSError as error:
+        raise DatasetError(f"{dataset} could not be put under {root}: {error}") from error
+    return len(pairs)
 
 
-def _is_page(reply: requests.Response, first: bytes, start: int) -> bool:
-    """Whether a reply is a web page, by its header or, at the start of a file, by its bytes."""
-    if "text/html" in reply.headers.get("Content-Type", "").lower():
-        return True
-    text = first.lstrip(b"\xef\xbb\xbf \t\r\n").lower()  # behind a byte order mark, white space
-    return not start and text.startswith(PAGE_STARTS)
+def _find_pairs(dataset: str, source: Path, skip_orphans: bool) -> dict[str, Pair]:
+    """Name in lower case → pair, of all pairs below a folder."""
+    pairs, orphans = {}, []
+    for folders in _halves(dataset, source):
+        ir, vi = (images_by_stem(folder) for folder in folders)
+        orphans += [str((ir | vi)[stem].relative_to(source)) for stem in sorted(ir.keys() ^ vi)]
+        for stem in sorted(ir.keys() & vi):
+            pair = Pair(dataset, stem, ir[stem], vi[stem])
+            if problem := check_pair(pair):
+                raise DatasetError(f"{pair.ir} and {pair.vi}: {problem}.")
+            if (twin := pairs.setdefault(stem.casefold(), pair)) is not pair:
+                raise DatasetError(f"{stem!r} is both {twin.ir} and {pair.ir}: give one folder.")
+    if orphans:
+        text = f"{source}: {len(orphans)} files without their other half: "
+        text += ", ".join(orphans[:LISTED]) + ", …" * (len(orphans) > LISTED)
+        if not skip_orphans:
+            raise DatasetError(f"{text}. Complete them, or skip them with --skip-orphans.")
+        print(f"{text}. They are left out.")
+    if not pairs:
+        wanted = " or ".join(f"{ir}/ and {vi}/" for ir, vi in DATASETS[dataset].layouts)
+        text = f"{source}: no pairs of {dataset} found below it. Expected: {wanted}."
+        raise DatasetError(f"{text} {SOURCES[dataset].how}")
+    return pairs
 
 
-def _fits(file: Path, sha256: str | None, size: int | None) -> bool:
-    if not file.is_file() or (size is not None and file.stat().st_size != size):
-        return False
-    return sha256 is None or _sha256(file) == sha256.lower()
+def _halves(dataset: str, source: Path) -> list[tuple[Path, Path]]:
+    """Infrared and visible folders below a folder, in any layout of the dataset."""
+    foreign = {name.casefold() for name in DATASETS} - {dataset.casefold()} | {*NO_PAIRS}
+    below = {".": source}  # path in lower case → folder
+    for path, names, _ in os.walk(source):
+        names[:] = sorted(n for n in names if n[0] != "." and n.casefold() not in foreign)
+        for folder in (Path(path, name) for name in names):
+            below[folder.relative_to(source).as_posix().casefold()] = folder
+    found = {}
+    for base in below:
+        for layout in DATASETS[dataset].layouts:
+            ir, vi = (below.get(os.path.normpath(f"{base}/{half.casefold()}")) for half in layout)
+            if ir and vi:
+                found[ir, vi] = None
+    return list(found)
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _verify(url: str, part: Path, sha256: str | None, size: int | None) -> None:
-    """Remove a part that is not what was expected, and say so."""
-    if _fits(part, sha256, size):
+def _place(dataset: str, pairs: dict[str, Pair], folder: Path, stage: Path) -> None:
+    """Copy the pairs to ``stage``, then move them into ``folder``; what is there stays."""
+    for side in ("ir", "vi"):
+        (stage / side).mkdir(parents=True)
+        there = images_by_stem(folder / side) if (folder / side).is_dir() else {}
+        there = {stem.casefold(): path for stem, path in there.items()}
+        for key, pair in pairs.items():
+            file: Path = getattr(pair, side)
+            name = pair.name + file.suffix
+            old = there.get(key)
+            if old is None:
+                shutil.copyfile(file, stage / side / name)
+            elif old.name != name or not filecmp.cmp(old, file, shallow=False):
+                raise DatasetError(f"{old} is there and differs from {file}: nothing was changed.")
+    (stage / TERMS_FILE).write_text(terms(dataset), encoding="utf-8")
+    if not folder.exists():
+        stage.rename(folder)
         return
-    got = f"{part.stat().st_size} bytes, sha256 {_sha256(part)}"
-    expected = f"{size or 'any number of'} bytes, sha256 {sha256 or 'not known'}"
-    _discard(part)
-    raise DownloadError(f"{url}: expected {expected}; got {got}. The download was removed.")
+    for staged in [path for path in stage.rglob("*") if path.is_file()]:
+        path = folder / staged.relative_to(stage)
+        path.parent.mkdir(exist_ok=True)
+        os.replace(staged, path)

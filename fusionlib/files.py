@@ -1,9 +1,14 @@
-"""Files that appear whole or not at all, their checksums, and where the checkout is."""
+"""Files that appear whole or not at all, their checksums, locks, and where the checkout is."""
 
 import hashlib
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from fusionlib.errors import FusionError
 
@@ -40,4 +45,39 @@ def write_atomically(path: Path, data: bytes, temporary: Path | None = None) -> 
 
 def file_sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def lock(
+    path: Path, error: type[FusionError] = FusionError, *, wait: bool = False
+) -> Iterator[None]:
+    """Hold a lock file while the body runs; the system frees that of a process that dies.
+
+    Args:
+        path: the lock file; its folder must be there. It stays and holds the holder's process id.
+        error: raised if the lock is refused.
+        wait: if another process holds it, say so on stderr and wait instead of refusing.
+
+    Raises:
+        FusionError: of type ``error``: held by another process, or the file cannot be made.
+    """
+    file_lock = FileLock(path)
+    try:
+        try:
+            file_lock.acquire(timeout=0)
+        except Timeout:
+            holder = f"process {path.read_text('utf-8').strip() or 'unknown'}"
+            if not wait:
+                raise error(f"{path.parent}: {holder} is at work here (it holds {path})") from None
+            print(f"waiting for {holder}, which holds {path}", file=sys.stderr)
+            file_lock.acquire()
+        path.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    except OSError as problem:
+        file_lock.release()
+        raise error(f"{path}: cannot be locked: {problem}") from problem
+    try:
+        yield
+    finally:
+        file_lock.release()

@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from sound import MEMBERS, Sound, sound_files
 
-from fusionlib.archives import extract
 from fusionlib.datasets import read_split
+from fusionlib.download import extract
 from fusionlib.errors import FusionError
 from fusionlib.images import image_size, luma8, read_ir, read_luma8, read_vi
 from fusionlib.weights import load_weights

@@ -21,8 +21,8 @@ import hashlib, runpy, sys
 from pathlib import Path
 import numpy as np
 from fusionlib import evaluation, figures, samples, tables
-from fusionlib.archives import extract
 from fusionlib.datasets import SPLITS, Pair
+from fusionlib.download import extract
 from fusionlib.images import save_image
 import zipfile
 

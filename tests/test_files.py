@@ -1,10 +1,14 @@
 import hashlib
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from fusionlib import files
-from fusionlib.errors import FusionError
-from fusionlib.files import file_sha256, write_atomically
+from fusionlib.errors import DatasetError, FusionError
+from fusionlib.files import file_sha256, lock, write_atomically
 
 
 class Killed(BaseException):
@@ -41,3 +45,56 @@ def test_the_checksum_is_that_of_the_bytes(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert file_sha256(tmp_path / "file") == known == hashlib.sha256(b"abc").hexdigest()
+
+
+# ---- locks
+
+
+HOLD = """
+from pathlib import Path
+from fusionlib.files import lock
+with lock(Path({!r})):
+    print("held", flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds a lock until it is killed or gets a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(str(tmp_path / "x.lock"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_r28_r57_a_held_lock_is_refused_by_name_until_its_process_dies(holder, tmp_path):
+    path = tmp_path / "x.lock"
+    for _ in range(2):  # being refused leaves the lock and the name as they were
+        refused = pytest.raises(DatasetError, match=f"process {holder.pid} is at work here")
+        with refused, lock(path, DatasetError):
+            pytest.fail("two hold the lock")
+    holder.kill()
+    holder.wait()
+    with lock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_r28_a_waiting_process_says_for_whom(holder, tmp_path, capsys):
+    threading.Timer(0.5, holder.communicate, ("\n",)).start()
+    with lock(tmp_path / "x.lock", wait=True):
+        assert holder.wait() == 0
+    assert f"waiting for process {holder.pid}" in capsys.readouterr().err
+
+
+def test_r28_a_lock_that_cannot_be_made_is_a_named_error(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    path, refused = tmp_path / "file" / "a.lock", pytest.raises(DatasetError, match="be locked")
+    with refused, lock(path, DatasetError):
+        pytest.fail("there is no lock")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fusionlib.baselines.published import Renaming, WeightsFile, load_network, read_verified
+from fusionlib.baselines.published import Renaming, WeightsFile, load_network
 from fusionlib.errors import ImageError, PairError, WeightsError
 
 Array = np.ndarray
@@ -75,7 +75,7 @@ class Method(ABC):
         """Why it cannot run on this machine now, and what to do; None if it can."""
         try:
             for file in self.weights:
-                read_verified(file)
+                file.read()
         except WeightsError as error:
             return str(error)
         return None

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionlib import download
-from fusionlib.datasets import REPOSITORY
 from fusionlib.errors import WeightsError
+from fusionlib.files import REPOSITORY
 
 RAW = "https://raw.githubusercontent.com"
 LISTED = 10  # keys an error message spells out
@@ -58,69 +58,61 @@ class WeightsFile:
         """Where it is expected on this machine."""
         return weights_root() / self.method / self.file.rsplit("/", 1)[-1]
 
+    def fetch(self, *, offline: bool = False) -> Path:
+        """Fetch it to its place, unless it is there and fits; raises DownloadError."""
+        return download.fetch(self.url, self.path, sha256=self.sha256, offline=offline)
+
+    def read(self) -> bytes:
+        """Its content.
+
+        Raises:
+            WeightsError: not there, or not what was published; the message says what to do.
+        """
+        path = self.path
+        remedy = (
+            f"Run `python -m fusionlib data download --weights {self.method}`, or get {self.url} "
+            f"and put it at {path} (FUSIONLIB_WEIGHTS names another folder for all of them)."
+        )
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != self.sha256:
+            raise WeightsError(
+                f"{path} is not the published file: {len(data)} bytes, sha256 {actual}; expected "
+                f"{self.size} bytes, sha256 {self.sha256}. Remove it. {remedy}"
+            )
+        return data
+
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors by name, without the prefix of parallel training.
+
+        Raises:
+            WeightsError: see `read`; or it holds anything but tensors.
+        """
+        data = self.read()
+        try:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling raises almost anything on damaged files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"{self.path} is refused: it holds more than tensors, or is damaged ({reason})"
+            ) from error
+        if self.entry is not None and isinstance(content, Mapping):
+            content = content.get(self.entry)
+        is_state = isinstance(content, Mapping) and all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+        )
+        if not is_state:
+            raise WeightsError(f"{self.path} is refused: expected tensors by name")
+        return {key.removeprefix("module."): value for key, value in content.items()}
+
 
 def weights_root() -> Path:
     """``$FUSIONLIB_WEIGHTS`` if set, else ``data/weights/published`` in the repository."""
     root = os.environ.get("FUSIONLIB_WEIGHTS") or REPOSITORY / "data" / "weights" / "published"
     return Path(root).expanduser()
-
-
-def fetch_weights(file: WeightsFile, *, offline: bool = False) -> Path:
-    """Fetch one file to its place, unless it is there and fits.
-
-    Raises:
-        DownloadError: offline, network failure, or not the published file.
-    """
-    return download.fetch(file.url, file.path, sha256=file.sha256, size=file.size, offline=offline)
-
-
-def read_verified(file: WeightsFile) -> bytes:
-    """Content of a published file.
-
-    Raises:
-        WeightsError: not there, or not what was published; the message says what to do.
-    """
-    remedy = (
-        f"Run `python -m fusionlib data download --weights {file.method}`, or get {file.url} and "
-        f"put it at {file.path} (FUSIONLIB_WEIGHTS names another folder for all of them)."
-    )
-    if not file.path.is_file():
-        raise WeightsError(f"{file.path}: no such file. {remedy}")
-    try:
-        data = file.path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{file.path} cannot be read ({error.strerror}). {remedy}") from error
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != file.sha256:
-        raise WeightsError(
-            f"{file.path} is not the published file: {len(data)} bytes, sha256 {actual}; expected "
-            f"{file.size} bytes, sha256 {file.sha256}. Remove it. {remedy}"
-        )
-    return data
-
-
-def read_state(file: WeightsFile) -> dict[str, Tensor]:
-    """State dict of a published file, without the prefix of parallel training.
-
-    Raises:
-        WeightsError: see `read_verified`; or it holds anything but tensors.
-    """
-    data = read_verified(file)
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises almost anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{file.path} is refused: it holds more than tensors, or is damaged ({reason})"
-        ) from error
-    if file.entry is not None and isinstance(content, Mapping):
-        content = content.get(file.entry)
-    is_state = isinstance(content, Mapping) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    )
-    if not is_state:
-        raise WeightsError(f"{file.path} is refused: expected tensors by name")
-    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
 def renamed_key(key: str, renamed: Renaming) -> str:
@@ -131,44 +123,40 @@ def renamed_key(key: str, renamed: Renaming) -> str:
 
 
 def load_network(
-    net: nn.Module,
-    files: tuple[WeightsFile, ...],
-    renamed: Renaming = (),
+    net: nn.Module, files: tuple[WeightsFile, ...], renamed: Renaming = ()
 ) -> nn.Module:
     """Fill a network with published weights; every key and every shape must fit.
 
     Args:
         net: what to fill.
         files: together they hold all of its tensors.
-        renamed: (pattern, replacement) pairs that turn the published names into those of ``net``,
-            applied in order.
+        renamed: what turns the published names into those of ``net``.
 
     Returns:
         ``net``, in evaluation mode, without gradients.
 
     Raises:
-        WeightsError: see `read_state`; or up to 10 keys that are missing, unexpected or of another
-            shape.
+        WeightsError: see `WeightsFile.state`; or up to 10 keys that are missing, unexpected or of
+            another shape.
     """
-    state: dict[str, Tensor] = {}
-    for file in files:
-        for key, value in read_state(file).items():
-            state[renamed_key(key, renamed)] = value
     own = net.state_dict()
-    counters = {key: own[key] for key in own.keys() - state.keys() if key.endswith(COUNTER)}
-    state |= counters  # files older than this counter lack it
+    state = {
+        key: value for key, value in own.items() if key.endswith(COUNTER)
+    }  # older files lack it
+    for file in files:
+        state |= {renamed_key(key, renamed): value for key, value in file.state().items()}
     problems = {
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),
         "of other shape": {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape},
     }
     if any(problems.values()):
-        told = "; ".join(
+        listed = "; ".join(
             f"{len(keys)} {kind}: {', '.join(sorted(keys)[:LISTED])}"
             for kind, keys in problems.items()
             if keys
         )
         names = ", ".join(str(file.path) for file in files)
-        raise WeightsError(f"{names} does not fit {type(net).__name__}: {told}")
+        raise WeightsError(f"{names} does not fit {type(net).__name__}: {listed}")
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)
