@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -68,12 +68,15 @@ def lock(
         try:
             file_lock.acquire(timeout=0)
         except Timeout:
-            holder = f"process {path.read_text('utf-8').strip() or 'unknown'}"
+            holder = "another process"
+            with suppress(OSError):  # Windows lets nobody else read it
+                holder = f"process {path.read_text('utf-8').strip() or 'unknown'}"
             if not wait:
                 raise error(f"{path.parent}: {holder} is at work here (it holds {path})") from None
             print(f"waiting for {holder}, which holds {path}", file=sys.stderr)
             file_lock.acquire()
-        path.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        with suppress(PermissionError):
+            path.write_text(f"{os.getpid()}\n", encoding="utf-8")
     except OSError as problem:
         file_lock.release()
         raise error(f"{path}: cannot be locked: {problem}") from problem
