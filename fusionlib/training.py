@@ -1,13 +1,14 @@
 """Training after section 4.2 of the paper; it can stop at any step and go on exactly.
 
-Everything random in step k (which pairs, which crops, which flips) is drawn from a generator that
+The loss of a batch, then the `Trainer`: its loop, its step, its checkpoint. Settings and learning
+rates are in `recipe`, crops in `crops`. Everything random in step k is drawn from a generator that
 is seeded with (seed, k) alone, so the state of a training is its weights, its optimizer and k.
 Under ``torchrun`` or ``accelerate launch`` each process takes its share of every batch.
 """
 
 import copy
-import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -15,68 +16,68 @@ import platform
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fusionlib.checkpoints import code_fingerprint, differences, read_checkpoint
 from fusionlib.clip import ImageEncoder
 from fusionlib.crops import Images, batch_indices
 from fusionlib.datasets import Pair
 from fusionlib.errors import TrainingError, WeightsError
-from fusionlib.files import write_atomically
-from fusionlib.images import save_image
+from fusionlib.files import lock, write_atomically
 from fusionlib.losses import Losses, fusion_loss
-from fusionlib.network import LUMA, FusionNet
+from fusionlib.network import LUMA, FusionNet, RestormerBlock
 from fusionlib.recipe import TrainConfig, learning_rate
 from fusionlib.versions import commit, processor
 from fusionlib.weights import Weights, save_weights
 
+PACKAGE = Path(__file__).resolve().parent
+# what decides the numbers of a training; an edit elsewhere does not stop a resume
+DECISIVE = ("network.py", "losses.py", "crops.py", "clip.py", "recipe.py", "training.py")
+STATEFUL = ("net", "kept", "optimizer")
 VALIDATION_CROPS = 2  # of each validation pair
-LOOKED_AT = 4  # crops in look.png
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")
 
 
 def forward_loss(
     net: nn.Module, encoder: ImageEncoder, ir: Tensor, vi: Tensor, config: TrainConfig
 ) -> Losses:
-    """Fuse crops in [0, 1] and compare with their sources, equations 6 to 8."""
-    fused, y = fuse_crops(net, encoder, ir, vi, config)
-    return fusion_loss(fused, ir, y, weight=config.loss_weight, target=config.target)
+    """Fuse crops in [0, 1] and compare them with their sources, equations 6 to 8.
 
-
-def fuse_crops(
-    net: nn.Module, encoder: ImageEncoder, ir: Tensor, vi: Tensor, config: TrainConfig
-) -> tuple[Tensor, Tensor]:
-    """Fused luma and luma of the visible crops, each (B, 1, H, W) in [0, 1], both float32."""
+    Args:
+        net: the network, or what wraps it.
+        encoder: the frozen encoder; it sees the crops.
+        ir: (B, 1, H, W).
+        vi: (B, 3, H, W).
+        config: precision, λ and target.
+    """
     with torch.autocast(ir.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         features = encoder(torch.cat([ir.expand(-1, 3, -1, -1), vi]))  # both images in one batch
         c_ir, c_vi = features.chunk(2)
         fused = net(2 * ir - 1, 2 * vi - 1, c_ir, c_vi)
+    y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # (B, 1, H, W)
     fused = (fused.float() + 1) / 2
-    return fused, (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)
+    return fusion_loss(fused, ir, y, weight=config.loss_weight, target=config.target)
 
 
 def freeze_norm(net: nn.Module) -> None:
     """Let BatchNorm use, and keep, its running statistics until the next ``net.train()``."""
-    for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    for module in (m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+        module.eval()
 
 
 class Trainer:
     """A training in a folder: ``checkpoint.pt``, ``log.csv``, ``best.safetensors``, ``last…``.
-
-    ``look.png`` shows validation crops, infrared, visible and fused, as they are at present.
 
     Args:
         config: the recipe.
@@ -87,7 +88,7 @@ class Trainer:
         device: where to compute; several processes take theirs from the launcher.
         resume: continue a checkpoint that is found; False starts anew and replaces it, ``force``
             continues one of another recipe, other data or other code, and records that.
-        compiled: run training steps through ``torch.compile`` (needs a C++ compiler on the CPU).
+        compiled: run the Restormer blocks through ``torch.compile``.
         init: weights to start from instead of random ones.
 
     Raises:
@@ -130,9 +131,7 @@ class Trainer:
     def _check_batch(self, pairs: int) -> None:
         batch, processes = self.config.batch, self.processes.num_processes
         if 0 < pairs < batch:
-            raise TrainingError(
-                f"a batch of {batch} is larger than the {pairs} training pairs: give a smaller one"
-            )
+            raise TrainingError(f"a batch of {batch} is larger than the {pairs} training pairs")
         if batch % processes:
             raise TrainingError(f"a batch of {batch} cannot be shared by {processes} processes")
 
@@ -151,13 +150,15 @@ class Trainer:
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.kept = copy.deepcopy(self.net) if self.config.average else self.net  # what is saved
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.lr)
+        if compiled:
+            for block in self.net.modules():
+                if isinstance(block, RestormerBlock):
+                    block.compile(dynamic=False)
         self._fuse: nn.Module = self.net
         if self.processes.use_distributed:
             if self.device.type == "cuda":
                 self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
             self._fuse = nn.parallel.DistributedDataParallel(self.net)
-        if compiled:
-            self._fuse = torch.compile(self._fuse)
 
     def run(self, until: int | None = None, progress: bool = True) -> list[dict[str, float]]:
         """Train to the end, or to a step; returns the log, one row a step (`LOG_COLUMNS`).
@@ -172,10 +173,10 @@ class Trainer:
         if self.step >= stop:
             return self.log
         is_main = self.processes.is_main_process
-        look = {"desc": "training", "unit": "step", "disable": not (progress and is_main)}
+        hidden = not (progress and is_main)
         with (
-            _alone_in(self.folder) if is_main else nullcontext(),
-            tqdm(total=self.total, initial=self.step, **look) as bar,
+            self._alone() if is_main else nullcontext(),
+            tqdm(total=self.total, initial=self.step, desc="training", disable=hidden) as bar,
             _noted_interrupts(not self.processes.use_distributed) as interrupts,
         ):
             started = time.monotonic()
@@ -183,7 +184,9 @@ class Trainer:
                 row = self._step()
                 self.step += 1
                 if self.step % self.config.validate_every == 0 or self.step == self.total:
-                    row |= self._validate()
+                    row["val_loss"] = self.validate(self.net)
+                    if self.kept is not self.net:
+                        row["val_loss_average"] = self.validate(self.kept)
                 self.log.append(row)
                 due = self.step % self.config.validate_every == 0 or self.step == stop
                 if due or interrupts:
@@ -195,6 +198,15 @@ class Trainer:
                 bar.set_postfix(loss=f"{row['loss']:.4f}", val=f"{self.best:.4f}", refresh=False)
                 bar.update()
         return self.log
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One training at a time in a folder."""
+        with lock(self.folder / ".training.lock", TrainingError):
+            for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
+                leftover.unlink()
+            (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
+            yield
 
     def _step(self) -> dict[str, float]:
         lr = learning_rate(self.step, self.total, self.config)
@@ -230,11 +242,10 @@ class Trainer:
         if not bad:
             return
         files = [str(self.train_images.pairs[i].ir) for i in indices]
-        report = {"step": self.step, "not_finite": bad, "infrared_images": files}
-        report |= {key: repr(value) for key, value in values.items()}
         if self.processes.is_main_process:
-            text = json.dumps(report, indent=1) + "\n"
-            write_atomically(self.folder / "nan_report.json", text.encode())
+            report = {"step": self.step, "not_finite": bad, "infrared_images": files}
+            report |= {key: repr(value) for key, value in values.items()}
+            write_atomically(self.folder / "nan_report.json", json.dumps(report, indent=1).encode())
         raise TrainingError(
             f"step {self.step}: {', '.join(bad)} not finite, with {', '.join(files)}; the last "
             f"checkpoint in {self.folder} is from before. Try a smaller lr_peak."
@@ -242,7 +253,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the kept weights towards the present ones, BatchNorm's statistics among them."""
+        """Move the kept weights towards the present ones, with BatchNorm's statistics."""
         if self.kept is self.net:
             return
         if self.processes.use_distributed:  # each has seen other crops
@@ -254,12 +265,6 @@ class Trainer:
                 value.lerp_(present[key], 1 - self.config.average)
             else:  # BatchNorm's count of batches
                 value.copy_(present[key])
-
-    def _validate(self) -> dict[str, float]:
-        row = {"val_loss": self.validate(self.net)}
-        if self.kept is not self.net:
-            row["val_loss_average"] = self.validate(self.kept)
-        return row
 
     @torch.no_grad()
     def validate(self, net: FusionNet) -> float:
@@ -280,33 +285,19 @@ class Trainer:
         everywhere = reduce(torch.tensor(total, device=self.device), "sum")
         return float(everywhere) / len(indices)
 
-    @torch.no_grad()
-    def look(self) -> np.ndarray:
-        """Crops of the first validation pairs: infrared, luma, fused, (3 crop, n crop), [0, 1]."""
-        images = self.val_images or self.train_images
-        rng = np.random.default_rng([self.config.seed, 3])
-        ir, vi = images.crops(range(min(LOOKED_AT, len(images))), self.config.crop, rng)
-        ir, vi = ir.to(self.device), vi.to(self.device)
-        fused, y = fuse_crops(self.kept.eval(), self.encoder, ir, vi, self.config)
-        rows = [torch.cat(list(crops[:, 0]), dim=1) for crops in (ir, y, fused)]
-        return torch.cat(rows).float().cpu().numpy()
-
     def record(self) -> dict[str, Any]:
         """What a reader of the weights needs to know about their training."""
-        counts: dict[str, int] = {}
-        for pair in self.train_images.pairs:
-            counts[pair.dataset] = counts.get(pair.dataset, 0) + 1
         tail = self.log[-100:]
         return {
             "config": dataclasses.asdict(self.config),
             "steps": self.step,
             "of_steps": self.total,
-            "train_pairs": counts,
+            "train_pairs": dict(Counter(pair.dataset for pair in self.train_images.pairs)),
             "val_pairs": len(self.val_images or ()),
             "mean_loss_of_last_100_steps": sum(row["loss"] for row in tail) / max(1, len(tail)),
             "best_val_loss": None if math.isinf(self.best) else self.best,
             "init": self.init and {"sha256": self.init.sha256, "record": self.init.record},
-            "train_sha256": self._identity["train_sha256"],
+            "train_sha256": self.train_images.fingerprint,
             "commit": commit(),
             "forced": self.forced,
             "processes": self.processes.num_processes,
@@ -316,90 +307,70 @@ class Trainer:
             "python": platform.python_version(),
         }
 
-    def circumstances(self) -> dict[str, Any]:
-        """What differs between equal trainings: the machine and the time it took, in seconds."""
-        return {"machine": processor(self.device), "seconds": round(self.seconds, 1)}
-
     def _describe(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""
-        return {
-            "config": dataclasses.asdict(self.config),
-            "encoder": self.encoder.fingerprint,
-            "init": self.init and self.init.sha256,
-            "train": [f"{pair.dataset}/{pair.name}" for pair in self.train_images.pairs],
-            "val": [f"{p.dataset}/{p.name}" for p in getattr(self.val_images, "pairs", ())],
-            "train_sha256": self.train_images.fingerprint,
-            "code": code_fingerprint(),
-        }
+        settings = dataclasses.asdict(self.config)
+        network = {f"network.{key}": value for key, value in settings.pop("network").items()}
+        train, val = (
+            f"{len(images)} pairs, sha256 {images.fingerprint}" if images else "no pairs"
+            for images in (self.train_images, self.val_images)
+        )
+        return (
+            settings
+            | network
+            | {
+                "encoder": self.encoder.fingerprint,
+                "init": self.init and self.init.sha256,
+                "training images": train,
+                "validation images": val,
+                "code": code_fingerprint(),
+            }
+        )
 
     def _save(self, row: dict[str, float]) -> None:
         val_loss = row.get("val_loss_average", row.get("val_loss", math.nan))
         improved = val_loss < self.best
-        self.best = min(self.best, val_loss) if improved else self.best
+        self.best = val_loss if improved else self.best
         if self.processes.is_main_process:
+            # beside the weights, not in them, so that equal trainings make equal files
+            machine = {"machine": processor(self.device), "seconds": round(self.seconds, 1)}
             for name in ("best", "last") if improved else ("last",):
-                save_weights(
-                    self.folder / f"{name}.safetensors",
-                    self.kept,
-                    self.encoder,
-                    self.record(),
-                    self.circumstances(),
-                )
+                path = self.folder / f"{name}.safetensors"
+                save_weights(path, self.kept, self.encoder, self.record(), machine)
             write_log(self.folder / "log.csv", self.log)
-            save_image(self.folder / "look.png", self.look())
+            state = {
+                key: getattr(self, key) for key in ("step", "best", "log", "seconds", "forced")
+            }
+            parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
+            buffer = io.BytesIO()
+            torch.save(state | parts | {"identity": self._identity}, buffer)
             # last: whoever resumes from it finds all the rest written
-            self._save_checkpoint()
+            write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
         self.processes.wait_for_everyone()
-
-    def _save_checkpoint(self) -> None:
-        buffer = io.BytesIO()
-        state = {
-            "identity": self._identity,
-            "net": self.net.state_dict(),
-            "kept": self.kept.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "log": self.log,
-            "seconds": self.seconds,
-            "forced": self.forced,
-        }
-        torch.save(state, buffer)
-        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def _resume(self, force: bool) -> None:
         path = self.folder / "checkpoint.pt"
-        state = read_checkpoint(path, self.device)
-        different = differences(state["identity"], self._identity)
+        try:
+            # accelerate calls the CPU of a process cpu:0; torch.load only knows cpu
+            where = "cpu" if self.device.type == "cpu" else self.device
+            state = torch.load(path, map_location=where, weights_only=True)  # executes nothing
+            was = dict(state["identity"])
+        except Exception as error:  # torch.load raises almost anything on a damaged file
+            raise TrainingError(f"{path}: not a checkpoint of this project ({error})") from error
+        different = [
+            f"{key} was {was.get(key)!r}, is {now!r}"
+            for key, now in self._identity.items()
+            if was.get(key) != now
+        ]
         if different and not force:
             raise TrainingError(
                 f"{path} belongs to another training ({'; '.join(different)}); give another "
                 f"folder, or the settings it was started with, or --force-resume"
             )
-        self.net.load_state_dict(state["net"])
-        self.kept.load_state_dict(state["kept"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for key in STATEFUL:
+            getattr(self, key).load_state_dict(state[key])
         self.step, self.best, self.log = state["step"], state["best"], state["log"]
         self.seconds, self.forced = state["seconds"], [*state["forced"], *different]
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One training at a time in a folder; the system frees the lock of a process that dies."""
-    lock = FileLock(folder / ".training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"{folder}: another training is at work here") from None
-    except OSError as error:
-        raise TrainingError(f"{folder}: cannot work there: {error}") from error
-    try:
-        for leftover in folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
-            leftover.unlink()
-        (folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -423,8 +394,10 @@ def _noted_interrupts(enabled: bool) -> Iterator[list[int]]:
 
 def write_log(path: Path, log: Sequence[dict[str, float]]) -> None:
     """The training log as CSV (`LOG_COLUMNS`), one row a step."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(log)
-    write_atomically(path, text.getvalue().encode())
+    text = pd.DataFrame(log, columns=LOG_COLUMNS).to_csv(index=False, lineterminator="\n")
+    write_atomically(path, text.encode())
+
+
+def code_fingerprint() -> str:
+    """sha256 of the sources that decide the numbers of a training."""
+    return hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in DECISIVE)).hexdigest()

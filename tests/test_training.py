@@ -104,7 +104,7 @@ def flat(value, key=""):
 
 def assert_same_training(folder, other):
     """Weights, optimizer, log and record, bit by bit."""
-    for name in ("log.csv", "last.safetensors", "best.safetensors", "look.png"):
+    for name in ("log.csv", "last.safetensors", "best.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
     one, two = (flat(torch.load(f / "checkpoint.pt", weights_only=True)) for f in (folder, other))
     assert one.pop("/seconds") > 0 and two.pop("/seconds") > 0
@@ -144,7 +144,7 @@ def test_crops_are_reproducible_and_differ_from_step_to_step(build, monkeypatch)
     monkeypatch.setattr(Images, "crops", watched)
     for folder in ("a", "b"):
         build(folder, validate_every=100).run(until=3, progress=False)
-    first, second = seen[:4], seen[4:]  # three steps and a look
+    first, second = seen[:3], seen[3:]  # three steps each
     for one, two in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(first[0][0], first[1][0])
@@ -394,7 +394,7 @@ def test_a_second_training_in_a_folder_is_refused_and_harms_nothing(
     build().run(until=3, progress=False)
     monkeypatch.setattr(Trainer, "_step", meet_another)
     build().run(progress=False)
-    assert refused == [f"{folder}: another training is at work here"]
+    assert len(refused) == 1 and f"{folder}: process {os.getpid()} is at work here" in refused[0]
     assert_same_training(folder, whole)
 
 
@@ -402,8 +402,8 @@ def test_a_training_is_locked_out_by_another_process_until_that_is_killed(build,
     program = f"""
 import sys, time
 from pathlib import Path
-from fusionlib.training import _alone_in
-with _alone_in(Path({str(tmp_path / "run")!r})):
+from fusionlib.files import lock
+with lock(Path({str(tmp_path / "run" / ".training.lock")!r})):
     print("locked", flush=True)
     time.sleep(600)
 """
@@ -413,7 +413,7 @@ with _alone_in(Path({str(tmp_path / "run")!r})):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         try:
             assert process.stdout.readline() == "locked\n"
-            with pytest.raises(TrainingError, match="run: another training is at work here"):
+            with pytest.raises(TrainingError, match="run: process [0-9]+ is at work here"):
                 trainer.run(progress=False)
         finally:
             process.kill()
@@ -423,7 +423,7 @@ with _alone_in(Path({str(tmp_path / "run")!r})):
 def test_a_folder_that_cannot_be_locked_is_named(build, tmp_path):
     trainer = build()
     (tmp_path / "run" / ".training.lock").mkdir()
-    with pytest.raises(TrainingError, match="run: cannot work there"):
+    with pytest.raises(TrainingError, match="run.*cannot be locked"):
         trainer.run(progress=False)
 
 
@@ -562,7 +562,7 @@ def test_r41_training_stops_at_a_loss_that_is_not_finite(
         ({"seed": 6}, "seed was 5, is 6"),
         ({"lr_peak": 2e-3}, "lr_peak was 0.001, is 0.002"),
         ({"steps": 9}, "steps was 8, is 9"),
-        ({"network": dataclasses.replace(CONFIG.network, use_cii=False)}, "'use_cii': False"),
+        ({"network": dataclasses.replace(CONFIG.network, use_cii=False)}, "network.use_cii was True"),
     ],
     ids=str,
 )
@@ -581,15 +581,15 @@ def test_r44_resume_with_another_recipe_is_refused(build, whole, tmp_path, chang
 def test_r44_resume_with_other_data_or_encoder_is_refused(whole, pairs, encoder, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
-    with pytest.raises(TrainingError, match=r"train: 3 pairs, now 2"):
+    with pytest.raises(TrainingError, match=r"training images was '3 pairs, .*, is '2 pairs, "):
         Trainer(CONFIG, encoder, pairs[:2], pairs[3:], folder)
-    with pytest.raises(TrainingError, match=r"\(train: .*others"):
+    with pytest.raises(TrainingError, match=r"\(training images was '3 pairs, .*, is '3 pairs, "):
         Trainer(CONFIG, encoder, pairs[2::-1], pairs[3:], folder)
-    with pytest.raises(TrainingError, match=r"val: 2 pairs, now 1"):
+    with pytest.raises(TrainingError, match=r"validation images was '2 pairs, .*, is '1 pairs, "):
         Trainer(CONFIG, encoder, pairs[:3], pairs[3:4], folder)
-    with pytest.raises(TrainingError, match=r"val: 2 pairs, now 0"):
+    with pytest.raises(TrainingError, match=r"validation images was '2 pairs, .*, is 'no pairs'"):
         Trainer(CONFIG, encoder, pairs[:3], [], folder)
-    with pytest.raises(TrainingError, match=r"\(encoder: "):
+    with pytest.raises(TrainingError, match=r"\(encoder was "):
         Trainer(CONFIG, build_encoder(gain=0.6), pairs[:3], pairs[3:], folder)
     assert Trainer(CONFIG, encoder, pairs[:3], pairs[3:], folder).step == 8
 
@@ -633,11 +633,11 @@ def test_r44_resume_with_other_code_or_grey_levels_is_refused(
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     monkeypatch.setattr(training, "code_fingerprint", lambda: "of another version")
-    with pytest.raises(TrainingError, match=r"\(code: .*, now 'of another version'\)"):
+    with pytest.raises(TrainingError, match=r"\(code was .*, is 'of another version'\)"):
         build()
     monkeypatch.undo()
     others = write_pairs(tmp_path / "others", 3, seed=1)  # same names
-    with pytest.raises(TrainingError, match=r"\(train_sha256: "):
+    with pytest.raises(TrainingError, match=r"\(training images was "):
         Trainer(CONFIG, encoder, others, pairs[3:], folder)
 
 
@@ -650,7 +650,7 @@ def test_r44_a_forced_resume_goes_on_and_is_recorded(whole, pairs, encoder, tmp_
     trainer.run(progress=False)
     again = Trainer(longer, encoder, pairs[:3], pairs[3:], folder)
     forced = load_weights(folder / "last.safetensors", encoder).record["forced"]
-    assert forced == again.record()["forced"] == ["config: steps was 8, is 9"]
+    assert forced == again.record()["forced"] == ["steps was 8, is 9"]
     assert load_weights(whole / "last.safetensors", encoder).record["forced"] == []
 
 
@@ -762,7 +762,7 @@ import test_training
 from fusionlib.datasets import Pair
 root, out = map(Path, sys.argv[1:])
 pairs = [Pair("Textures", str(i), root / f"ir/{{i}}.png", root / f"vi/{{i}}.png") for i in range(5)]
-config = test_training.dataclasses.replace(test_training.CONFIG, average=0.5)
+config = test_training.dataclasses.replace(test_training.CONFIG, average=0.5, freeze_norm=0.0)
 given = config, test_training.build_encoder(), pairs[:3], pairs[3:], out / "run"
 test_training.Trainer(*given).run(until=4, progress=False)
 trainer = test_training.Trainer(*given, resume=True)
@@ -783,7 +783,8 @@ torch.save([dict(trainer.kept.state_dict()), trainer.log], out / f"{{rank}}.pt")
     )
     assert all(torch.equal(net[key], other[key]) for key in net)
     assert log[-1]["loss"] == other_log[-1]["loss"]
-    config = dataclasses.replace(CONFIG, average=0.5)
+    # on a CPU each process has its own BatchNorm statistics, so they are frozen here
+    config = dataclasses.replace(CONFIG, average=0.5, freeze_norm=0.0)
     alone = Trainer(config, encoder, pairs[:3], pairs[3:], tmp_path / "alone")
     for row, one in zip(log, alone.run(progress=False), strict=True):
         assert row["loss"] == pytest.approx(one["loss"], rel=0.02)
