@@ -19,6 +19,7 @@ VERDICTS = EXCEEDS, AGREES, SHORT, UNMEASURED = "exceeds", "agrees", "falls shor
 JUDGED = ["paper", "here", "low", "high", "n", "reaches", "verdict"]
 NUMBERS = ["method", "dataset", "metric", *JUDGED]
 RELATIVE = ["method", "rival", "dataset", "metric", *JUDGED]
+BESIDE = ("SeAFusion", "maximum", "laplacian")  # what the same numbers take without CLIP
 KEYS = ["dataset", "metric", "method"]
 
 Frames = dict[str, pd.DataFrame]  # values and statistics by the name of their file
@@ -129,6 +130,19 @@ def count_verdicts(judged: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     flags = pd.DataFrame({verdict: judged["verdict"] == verdict for verdict in VERDICTS})
     flags = flags.assign(reaches=judged["reaches"] == "yes", cells=True)
     return flags.groupby([judged[name] for name in by], sort=False).sum()
+
+
+def overview(frames: Frames, relative: pd.DataFrame) -> pd.DataFrame:
+    """`count_verdicts` in one table; ``relative`` is from `judge_relative`.
+
+    Returns:
+        Index ``(against, method)``: the paper's numbers for ours and for `BESIDE`, then the paper's
+        lead for ours.
+    """
+    numbers = judge_numbers(frames, (*OWN, *BESIDE)).assign(against="the paper's numbers")
+    rivals = ", ".join(relative["rival"].unique())
+    leads = relative.assign(against=f"the paper's lead over {rivals}")
+    return count_verdicts(pd.concat([numbers, leads]), ["against", "method"])
 
 
 def grid(judged: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:

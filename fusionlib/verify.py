@@ -94,9 +94,12 @@ def _verify_verdicts(folder: Path, frames: verdicts.Frames) -> list[Found]:
     if missing := [name for name in claims.FILES if name not in frames]:
         return [(0, [f"claims.csv: nothing to compute it from: no {', '.join(missing)}"])]
     encoder = load_weights(SHIPPED).encoder_title
+    relative = verdicts.judge_relative(frames)
+    overview = verdicts.overview(frames, relative).reset_index()
     again = {
+        "verdict": (overview, ["against", "method"]),
         "numbers": (verdicts.judge_numbers(frames), ["method", "dataset", "metric"]),
-        "relative": (verdicts.judge_relative(frames), ["method", "rival", "dataset", "metric"]),
+        "relative": (relative, ["method", "rival", "dataset", "metric"]),
         "claims": (claims.judge_claims(frames, encoder), ["claim"]),
     }
     return [_verify_frame(folder / f"{name}.csv", *found) for name, found in again.items()]

@@ -75,6 +75,8 @@ def test_the_audit_counts_20_of_30_numbers_and_43_of_60_leads():
     assert numbers.loc["ours", ["reaches", "cells"]].tolist() == [20, 30]
     assert numbers.loc["letter", ["not measured", "reaches", "cells"]].tolist() == [30, 0, 30]
     relative = verdicts.judge_relative(frames)
+    both = verdicts.overview(frames, relative).loc["the paper's lead over DATFuse, LRRNet"]
+    assert both.loc["ours", ["reaches", "cells"]].tolist() == [43, 60]
     leads = verdicts.count_verdicts(relative, ["rival"])
     assert leads["reaches"].to_dict() == {"DATFuse": 19, "LRRNet": 24}
     by_metric = verdicts.count_verdicts(relative, ["metric"])["reaches"].to_dict()

@@ -38,10 +38,11 @@ def written(tmp_path_factory):
             tables.write_table(shown, folder, source.statistics, "note")
         for name in source.means:
             tables.write_table(tables.mean_table(frame), folder, name, "note")
-    encoder = load_weights(SHIPPED).encoder_title
+    encoder, relative = load_weights(SHIPPED).encoder_title, verdicts.judge_relative(frames)
     for name, table, key in (
         ("numbers", verdicts.judge_numbers(frames), "method"),
-        ("relative", verdicts.judge_relative(frames), "method"),
+        ("relative", relative, "method"),
+        ("verdict", verdicts.overview(frames, relative).reset_index(), "against"),
         ("claims", claims.judge_claims(frames, encoder), "claim"),
     ):
         tables.write_table(table.set_index(key), folder, name, "note")
@@ -72,7 +73,7 @@ def test_tables_that_fit_their_values_are_found_equal(repository):
 def test_each_number_typed_into_a_table_is_found(repository):
     typed = {"compare": "qabf", "table3": "qabf", "statistics": "mean", "table4": "qabf",
              "encoder_statistics": "p", "brightness": "contrast", "numbers": "paper",
-             "relative": "high"}  # fmt: skip
+             "relative": "high", "verdict": "reaches"}  # fmt: skip
     for name, column in typed.items():
         edit(repository, name, lambda frame, c=column: frame.__setitem__(c, frame[c] + 1e-6))
     wrong = verify.verify_tables(repository)[1]
