@@ -1,42 +1,44 @@
-"""The paper's claims, one by one: its number, ours, a verdict by a rule, and the reason.
+"""What the paper's text claims, taken literally: its own count, ours, a verdict by rule, and why.
 
-Verdicts come from the tables of a run alone, so that anyone can compute them again.
+Verdicts come from the values and statistics of a run and from ``data/paper``; none is typed.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from fusionlib import ablation
-from fusionlib.baselines.reported import ELSEWHERE, OURS, read_reported
+from fusionlib import ablation, tables
+from fusionlib.baselines.reported import OURS, read_reported
 from fusionlib.datasets import REPOSITORY
 from fusionlib.errors import DatasetError
 from fusionlib.files import file_sha256
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.run import Run
 from fusionlib.statistics import LEVEL
+from fusionlib.verdicts import KEYS, Frames, measured_numbers, reported_numbers
 
-VERDICTS = REPRODUCED, PARTLY, NOT, UNTESTABLE = (
-    "reproduced",
-    "partly",
-    "not reproduced",
+VERDICTS = HOLDS, PARTLY, NOT, NO_EFFECT, UNTRAINED, UNTESTABLE = (
+    "holds", "in part", "does not hold", "no effect shown", ablation.NOT_TRAINED,
     "not testable here",
+)  # fmt: skip
+CLAIMS = ["claim", "where", "paper", "here", "verdict", "why"]
+FILES = ("compare_values", "generalise_values", "brightness_values", "statistics",
+         "generalise_statistics", "table4_statistics", "encoder_statistics")  # fmt: skip
+LUMA = {"mean": "higher brightness", "contrast": "higher contrast"}
+RANKED = (  # claim, where, tables, metrics, place, whether in all cells or in most
+    ("outperforms most other methods", "4.4.1, Tables 1, 2", (1, 2), PAPER, 1, False),
+    ("ranks first in Q_AB/F and Q_CV", "4.4.1, Tables 1, 2", (1, 2), ("qabf", "qcv"), 1, True),
+    ("optimal or near-optimal in all metrics on TNO", "4.4.2, Table 3", (3,), PAPER, 2, True),
 )
-CLOSE = 0.1  # share by which a number may be worse than reported
-SURE, HALF = 0.75, 0.5  # shares of cells, for claims about many
-NUMBERS = ["dataset", "table", "metric", "paper", "ours", "low", "high", "n", "verdict", "why"]
-CLAIMS = ["claim", "where", "paper", "ours", "verdict", "why"]
-FILES = ("statistics", "generalise_statistics", "table4_statistics", "encoder_statistics")
-SOURCES = {1: "statistics", 2: "statistics", 3: "generalise_statistics"}
-PARTS = {
-    "without_cii": "CII helps",
-    "without_cff": "CFF helps",
-    "without_both": "CII and CFF together help",
-}
+PARTS = (  # method of Table 4, claim, where, whether in all metrics or in most
+    ("without_cii", "better than without CII in most metrics", "4.5.1, Table 4", False),
+    ("without_cff", "better than without CFF in all metrics", "4.5.2, Table 4", True),
+    ("without_both", "better than without CII and CFF", "Table 4", False),
+)
 
 Row = tuple[str, str, str, str, str, str]
-Statistics = dict[str, pd.DataFrame]
 
 
 def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
@@ -56,178 +58,144 @@ def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
     return published if used == {file_sha256(run.weights)} else here
 
 
-def read_statistics(folder: Path) -> Statistics:
-    """The statistics that 05 to 07 wrote, by name.
+def read_frames(folder: Path) -> Frames:
+    """Values and statistics that 05 to 07 wrote, by name.
 
     Raises:
         DatasetError: some are missing; names the notebooks that write them.
     """
-    missing = [name for name in FILES if not (folder / f"{name}.csv").is_file()]
-    if missing:
+    if missing := [name for name in FILES if not (folder / f"{name}.csv").is_file()]:
         raise DatasetError(
             f"{folder}: no {', '.join(f'{name}.csv' for name in missing)}; run 05_compare, "
             f"06_generalise and 07_ablation first (python -m fusionlib paper)"
         )
-    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
-            for name in FILES}  # fmt: skip
+    found = {}
+    for name in FILES:
+        read = tables.read_values if name.endswith("_values") else pd.read_csv
+        found[name] = read(folder / f"{name}.csv")
+    return found
 
 
-def judge_numbers(statistics: Statistics) -> pd.DataFrame:
-    """Every number the paper reports of its own method, beside ours.
-
-    Returns:
-        Columns `NUMBERS`. Reproduced: as good or better, or worse by at most 10 % with the
-        reported value in our 95 % interval; partly: only one of these; not reproduced: neither.
-    """
-    rows = []
-    for table, source in SOURCES.items():
-        reported = read_reported(table)
-        found = statistics[source].set_index(["dataset", "metric", "method"])
-        for line in reported[reported["method"] == OURS].to_dict("records"):
-            for metric in PAPER:
-                key = (line["dataset"], metric, OURS)
-                ours = found.loc[key] if key in found.index else None
-                rows.append((line["dataset"], table, *_judge_number(metric, line[metric], ours)))
-    return pd.DataFrame(rows, columns=NUMBERS)
-
-
-def _judge_number(metric: str, paper: float, ours: pd.Series | None) -> tuple:
-    nothing = (float("nan"),) * 3
-    if pd.isna(paper):
-        return metric, paper, *nothing, 0, UNTESTABLE, "the paper's number is not at hand"
-    if ours is None or pd.isna(ours["mean"]):
-        why = "the dataset was not measured" if ours is None else "no mean: a value is undefined"
-        return metric, paper, *nothing, 0, UNTESTABLE, why
-    mean, low, high, n = (ours[name] for name in ("mean", "low", "high", "n"))
-    sign = 1 if METRICS[metric].direction == "higher" else -1
-    worse = sign * (paper - mean) / abs(paper)
-    if worse <= 0:
-        verdict, why = REPRODUCED, f"better by {-worse:.1%}"
-    else:  # a wide interval, of few images, holds much: it is not enough alone
-        fits, is_close = bool(low <= paper <= high), bool(worse <= CLOSE)
-        verdict = REPRODUCED if fits and is_close else PARTLY if fits or is_close else NOT
-        why = f"worse by {worse:.1%}, {'inside' if fits else 'outside'} the interval"
-    return metric, paper, mean, low, high, int(n), verdict, why
-
-
-def judge_claims(statistics: Statistics, encoder: str) -> pd.DataFrame:
-    """The claims.
+def judge_claims(frames: Frames, encoder: str) -> pd.DataFrame:
+    """What the text claims, taken literally, with the paper's own count beside ours.
 
     Args:
-        statistics: from `read_statistics`.
+        frames: from `read_frames`.
         encoder: title of the image encoder.
 
     Returns:
-        Columns `CLAIMS`, all text.
+        Columns `CLAIMS`, all text. *Holds*: in as many cells as the text says, against all the
+        paper's rivals; *in part*: in at least half of them, or not all rivals were measured; else
+        *does not hold*. Of a part of the network also by paired tests: *no effect shown* if no
+        metric differs significantly; one step lower if not more metrics are significantly better
+        than worse.
     """
-    rows = [
-        *_number_claims(judge_numbers(statistics)),
-        _ahead_claim(
-            "ahead of the methods it is compared with", "Tables 1, 2", statistics["statistics"], 1
-        ),
-        _ahead_claim(
-            "generalises: ahead on TNO, too", "Table 3", statistics["generalise_statistics"], 3
-        ),
-        *(_part_claim(statistics["table4_statistics"], part) for part in PARTS),
-        _semantics_claim(statistics["encoder_statistics"], encoder),
-    ]
+    rows = [_place_claim(frames, *claim) for claim in RANKED]
+    rows += [_luma_claim(frames["brightness_values"], metric) for metric in LUMA]
+    rows += [_part_claim(frames["table4_statistics"], *part) for part in PARTS]
+    rows += [_semantics_claim(frames["encoder_statistics"], encoder)]
     return pd.DataFrame(rows, columns=CLAIMS)
 
 
-def _share(count: int, total: int) -> str:
-    return REPRODUCED if count >= SURE * total else PARTLY if count >= HALF * total else NOT
+def _judge_count(count: int, total: int, is_all: bool) -> str:
+    needed = total if is_all else total // 2 + 1
+    return HOLDS if count >= needed else PARTLY if 2 * count >= total else NOT
 
 
-def _number_claims(numbers: pd.DataFrame) -> list[Row]:
-    rows = []
-    for (dataset, table), group in numbers.groupby(["dataset", "table"], sort=False):
-        told = ", ".join(f"{METRICS[r.metric].symbol} {r.paper:g}" for r in group.itertuples())
-        tested = group[group["verdict"] != UNTESTABLE]
-        claim, where = f"quality of the fused images of {dataset}", f"Table {table}"
-        if tested.empty:
-            why = "; ".join(dict.fromkeys(group["why"]))
-            rows.append((claim, where, told, "–", UNTESTABLE, why))
-            continue
-        ours = ", ".join(f"{METRICS[r.metric].symbol} {r.ours:.4g}" for r in tested.itertuples())
-        counts = tested["verdict"].value_counts()
-        good, close = counts.get(REPRODUCED, 0), counts.get(PARTLY, 0)
-        why = (
-            f"{good} of {len(tested)} numbers reproduced, {close} partly "
-            f"(n = {tested['n'].iloc[0]})"
-        )
-        rows.append((claim, where, told, ours, _share(good, len(tested)), why))
-    return rows
+def _places(cells: pd.Series) -> pd.Series:
+    """Place of ours among the methods; index (dataset, metric)."""
+    wide = cells.unstack("method")
+    sign = [-1 if METRICS[m].direction == "higher" else 1 for m in wide.index.unique("metric")]
+    sign = pd.Series(sign, wide.index.unique("metric"))
+    return wide.mul(sign, axis=0, level="metric").rank(axis=1, method="min")[OURS].dropna()
 
 
-def _ahead_claim(claim: str, where: str, statistics: pd.DataFrame, table: int) -> Row:
-    """Whether ours has the best mean among the paper's methods that could be measured."""
-    tables = (1, 2) if table == 1 else (table,)
-    reported = pd.concat([read_reported(number) for number in tables])
-    measured = statistics[statistics["dataset"].isin(reported["dataset"].unique())]
-    measured = measured[measured["metric"].isin(PAPER)]
-    rivals = [m for m in dict.fromkeys(reported["method"]) if m != OURS]
-    here = [m for m in rivals if m in set(measured["method"])]
-    absent = [m for m in rivals if m not in here]
-    known = reported[reported["method"].isin(rivals)][list(PAPER)].notna().any(axis=None)
-    told = "see data/paper" if known else "numbers of the others not at hand"
-    if measured.empty or not here:
-        why = "none of the paper's datasets was measured" if measured.empty else "no rival ran here"
-        return claim, where, told, "–", UNTESTABLE, why
-    first, cells = (
-        0,
-        measured[measured["method"].isin([*here, OURS])].groupby(["dataset", "metric"]),
+def _place_claim(
+    frames: Frames,
+    claim: str,
+    where: str,
+    numbers: Sequence[int],
+    metrics: Sequence[str],
+    place: int,
+    is_all: bool,
+) -> Row:
+    """In how many cells ours is first, or second, among the paper's methods that were measured."""
+    paper = reported_numbers(numbers)
+    paper = paper[paper.index.isin(metrics, level="metric")]
+    here = measured_numbers(frames).set_index(KEYS)["mean"]
+    here = here[here.index.isin(paper.index)]
+    present = here.index.unique("method")
+    title, theirs = "first" if place == 1 else "first or second", _places(paper)
+    told = f"{title} in {(theirs <= place).sum()} of {len(theirs)}"
+    if len(present) < 2:
+        return claim, where, told, "–", UNTESTABLE, "no rival was measured on these datasets"
+    ours, why = _places(here), []
+    count, total = int((ours <= place).sum()), len(ours)
+    verdict = _judge_count(count, total, is_all)
+    order = paper.xs(OURS, level="method").index
+    if behind := [f"{d} {METRICS[m].symbol}" for d, m in order if ours.get((d, m), 0) > place]:
+        why.append(f"not in {', '.join(behind)}")
+    if len(here) < len(paper):  # no more can be said
+        verdict = PARTLY if verdict == HOLDS else verdict
+        same = _places(paper[paper.index.isin(here.index)])
+        rivals = ", ".join(present.drop(OURS))
+        why.append(f"only against {rivals} (the paper: {(same <= place).sum()} of {len(same)})")
+    return claim, where, told, f"{title} in {count} of {total}", verdict, "; ".join(why)
+
+
+def _luma_claim(values: pd.DataFrame, metric: str) -> Row:
+    """Whether the mean (brightness) or standard deviation (contrast) of our luma is higher."""
+    row = (LUMA[metric], "4.4.1, Figures 4, 5", "no number")
+    paper = reported_numbers((1, 2)).index
+    means = values[values["metric"] == metric].groupby(["method", "dataset"])["value"]
+    means = means.mean(skipna=False).unstack().dropna()
+    means = means.loc[means.index.isin(paper.levels[2]), means.columns.isin(paper.levels[0])]
+    if means.empty or len(means) < 2:
+        return *row, "–", UNTESTABLE, "no rival was measured on these datasets"
+    higher = means.loc[OURS] > means.drop(OURS)
+    count, total = int(higher.sum(axis=None)), higher.size
+    why = ", ".join(
+        f"{m}: on {n} of {higher.shape[1]} datasets" for m, n in higher.sum(axis=1).items()
     )
-    for (_, metric), group in cells:
-        best = group["mean"].max() if METRICS[metric].direction == "higher" else group["mean"].min()
-        first += bool((group.loc[group["method"] == OURS, "mean"] == best).all())
-    verdict, why = _share(first, len(cells)), f"against {', '.join(here)}"
-    if absent:
-        reasons = {ELSEWHERE[m].reason if m in ELSEWHERE else "not run here" for m in absent}
-        why += f"; not measured: {', '.join(absent)} ({'; '.join(sorted(reasons))})"
-        verdict = PARTLY if verdict == REPRODUCED else verdict  # no more can be said
-    return claim, where, told, f"first in {first} of {len(cells)} cells", verdict, why
+    return *row, f"in {count} of {total} comparisons", _judge_count(count, total, True), why
 
 
-def _part_claim(statistics: pd.DataFrame, part: str) -> Row:
-    """Whether the network with a part is better than without it."""
-    row = ablation.compare_with(statistics, "full", PAPER).loc[part]
-    (dataset,), n = statistics["dataset"].unique(), statistics["n"].iloc[0]
-    verdict, why = _verdict_of(row)
-    paper = read_reported(4).set_index("method")
-    known = paper.loc[part, list(PAPER)].notna().any() if part in paper.index else False
-    told = "see data/paper/table4.csv" if known else "numbers of the ablations not at hand"
-    ours = f"better in {row['better']}, worse in {row['worse']} of {len(PAPER)} metrics"
-    where = "Table 4, Figure 7"
-    if dataset not in set(paper["dataset"]):
-        return PARTS[part], where, told, ours, UNTESTABLE, f"measured on {dataset} only"
-    return PARTS[part], where, told, ours, verdict, f"{why} ({dataset}, n = {n})"
+def _part_claim(statistics: pd.DataFrame, part: str, claim: str, where: str, is_all: bool) -> Row:
+    """Whether the whole network is better than one without a part."""
+    paper = reported_numbers([4])
+    (dataset,) = paper.index.unique("dataset")
+    places = _places(paper[paper.index.isin([OURS, part], level="method")])
+    row = (claim, where, f"better in {(places == 1).sum()} of {len(places)}")
+    if set(statistics["dataset"]) != {dataset}:
+        return *row, "–", UNTESTABLE, f"not measured on {dataset}"
+    if part not in set(statistics["method"]):
+        return *row, "–", UNTRAINED, "no weights of this variant"
+    return *row, *_paired(statistics, OURS, part, is_all)
 
 
-def _verdict_of(row: pd.Series) -> tuple[str, str]:
-    """Reproduced: better in most metrics, surely in more than surely worse; partly: one of both."""
-    better, worse = (row[f"{side}, p < {LEVEL}"] for side in ("better", "worse"))
-    judged = ablation.judge(row)
-    sure = f"significantly better in {better}, worse in {worse}"
-    if judged == "not tested":
-        return UNTESTABLE, "no test: too few images, or equal values"
-    is_mostly_better = row["better"] > len(PAPER) / 2
-    if judged == "helps":
-        return (REPRODUCED if is_mostly_better else PARTLY), sure
-    return (PARTLY if judged != "harms" and is_mostly_better else NOT), sure
+def _paired(statistics: pd.DataFrame, ours: str, other: str, is_all: bool) -> tuple[str, str, str]:
+    """Two methods on the same images: count, verdict, and what the paired tests say."""
+    row = ablation.compare_with(statistics, ours, PAPER).loc[other]
+    better, worse = row[f"better, p < {LEVEL}"], row[f"worse, p < {LEVEL}"]
+    here = f"better in {row['better']} of {len(PAPER)}"
+    why = f"significantly better in {better}, worse in {worse}"
+    if row["untested"] == len(PAPER):
+        return here, UNTESTABLE, "no paired test: too few images, or equal values"
+    if not better and not worse:
+        return here, NO_EFFECT, why
+    verdict = _judge_count(row["better"], len(PAPER), is_all)
+    if better <= worse:
+        verdict = PARTLY if verdict == HOLDS else NOT
+    return here, verdict, why
 
 
 def _semantics_claim(statistics: pd.DataFrame, encoder: str) -> Row:
-    """Whether real features are better than those of another image."""
-    row = ablation.compare_with(statistics, "real", PAPER).loc["other_image"]
-    (dataset,), n = statistics["dataset"].unique(), statistics["n"].iloc[0]
-    verdict, why = _verdict_of(row)
-    ours = (
-        f"{encoder}: real features better than another image's in {row['better']}, worse in "
-        f"{row['worse']} of {len(PAPER)} metrics"
-    )
-    found = f"{why} ({dataset}, n = {n})"
-    if dataset not in set(read_reported(4)["dataset"]):
-        verdict, found = UNTESTABLE, f"measured on {dataset} only"
+    """Whether the right features of the encoder are better than those of another image."""
+    row = ("CLIP's semantics guide the fusion", "3.2, 3.3", "no number")
+    here, verdict, why = _paired(statistics, "real", "other_image", is_all=False)
+    here = f"with the right features, not another image's: {here}"
     if not encoder.startswith("CLIP"):
-        verdict, found = UNTESTABLE, f"the encoder of this run is not CLIP; with it: {found}"
-    return "CLIP's semantics guide the fusion", "section 3", "no number", ours, verdict, found
+        verdict, why = UNTESTABLE, f"the encoder is {encoder}; with it: {verdict} ({why})"
+    elif set(statistics["dataset"]) != set(read_reported(4)["dataset"]):
+        verdict, why = UNTESTABLE, "measured on drawn scenes only"
+    return *row, here, verdict, why

@@ -42,8 +42,8 @@ def side_by_side(
     Raises:
         DatasetError: a region is not inside its image.
     """
-    left, top, apart = 0.28, 0.56, 4 * GAP
-    part = (width - left - apart * (len(scenes) - 1)) / len(scenes)
+    left, top, apart = 0.28, 0.5, 4 * GAP
+    part = (width - left - GAP - apart * (len(scenes) - 1)) / len(scenes)
     cell = (part - GAP * (len(columns) - 3)) / (len(columns) - 2)
     details = max(len(scene.zooms) for scene in scenes)
     whole, detail = (max(v) for v in zip(*(heights_of(s, cell, cell) for s in scenes), strict=True))

@@ -1,3 +1,5 @@
+"""The claims of the text: the paper's counts, ours, and when a verdict may be given."""
+
 import hashlib
 import json
 from types import SimpleNamespace
@@ -5,106 +7,143 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from test_verdicts import means_of
 
-from fusionlib import claims
+from fusionlib import claims, tables
+from fusionlib.ablation import NOT_TRAINED
 from fusionlib.baselines.reported import read_reported
-from fusionlib.claims import NOT, PARTLY, REPRODUCED, UNTESTABLE
+from fusionlib.claims import HOLDS, NO_EFFECT, NOT, PARTLY, UNTESTABLE
 from fusionlib.errors import DatasetError
 from fusionlib.metrics import METRICS, PAPER
 
-COLUMNS = ["dataset", "metric", "method", "n", "mean", "low", "high", "rank", "p", "note"]
+CLIP = "CLIP ViT-B-32 (open_clip)"
+PARTS = ["better than without CII in most metrics", "better than without CFF in all metrics"]
+BOTH, SEMANTICS = "better than without CII and CFF", "CLIP's semantics guide the fusion"
 
 
-def rows(dataset, values, n=20, p=0.01):
-    """Statistics in which each method has the paper's numbers times its factor."""
-    paper = pd.concat(read_reported(t) for t in (1, 2, 3)).query("method == 'ours'")
-    line = paper.set_index("dataset").loc[dataset if dataset in set(paper["dataset"]) else "MSRS"]
-    return [
-        (dataset, m, method, n, line[m] * f, line[m] * f * 0.99, line[m] * f * 1.01, 1, p, "")
-        for m in PAPER
-        for method, f in values.items()
-    ]
+def pairwise(better, worse, ours, other, p=0.01):
+    """Statistics in which ours is better and worse in so many metrics, else equal."""
+    rows = []
+    for number, metric in enumerate(PAPER):
+        side = 1 if number < better else -1 if number < better + worse else 0
+        side *= 1 if METRICS[metric].direction == "higher" else -1
+        rows += [("MSRS", metric, ours, 1 + 0.1 * side, np.nan)]
+        rows += [("MSRS", metric, other, 1, p if side else np.nan)]
+    return pd.DataFrame(rows, columns=["dataset", "metric", "method", "mean", "p"])
 
 
-def frame(*several):
-    return pd.DataFrame([row for part in several for row in part], columns=COLUMNS)
+def luma(brighter, datasets=("LLVIP", "M3FD", "MSRS", "RoadScene")):
+    """Brightness and contrast of one image: ours 100, the rivals' as given."""
+    rows = [(d, "a", m, metric, v) for d in datasets for metric in ("mean", "contrast")
+            for m, v in ({"ours": 100} | brighter).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=tables.COLUMNS)
 
 
 @pytest.fixture
-def statistics():
-    same = {"ours": 1.0, "DATFuse": 0.8, "LRRNet": 0.7}
-    ablated = {"full": 1.0, "without_cii": 0.9, "without_cff": 0.9, "without_both": 0.9}
+def frames():
+    means = means_of()
     return {
-        "statistics": frame(*(rows(d, same) for d in ("LLVIP", "MSRS", "RoadScene", "M3FD"))),
-        "generalise_statistics": frame(rows("TNO", same)),
-        "table4_statistics": frame(rows("MSRS", ablated)),
-        "encoder_statistics": frame(rows("MSRS", {"real": 1.0, "other_image": 0.9})),
+        "statistics": means[means["dataset"] != "TNO"],
+        "generalise_statistics": means[means["dataset"] == "TNO"],
+        "brightness_values": luma({"DATFuse": 110, "LRRNet": 90, "average": 200}),
+        "table4_statistics": pairwise(6, 0, "ours", "without_both"),
+        "encoder_statistics": pairwise(6, 0, "real", "other_image"),
     }
 
 
-def verdicts(statistics, encoder="CLIP ViT-B-32 (open_clip)"):
-    return claims.judge_claims(statistics, encoder).set_index("claim")["verdict"]
+def judged(frames, encoder=CLIP):
+    return claims.judge_claims(frames, encoder).set_index("claim")
+
+
+def test_counts_of_the_paper_are_those_of_its_text(frames):
+    paper = judged(frames)["paper"]
+    assert paper.to_list() == [
+        "first in 21 of 24",  # "outperforms most other methods"
+        "first in 8 of 8",  # "ranks first across the RoadScene, LLVIP, MSRS, and M3FD datasets"
+        "first or second in 6 of 6",  # "optimal or near-optimal levels across all metrics"
+        "no number",
+        "no number",
+        "better in 4 of 6",  # "outperforms the model lacking CII on most"
+        "better in 6 of 6",  # "inferior … in the average values of all evaluation metrics"
+        "better in 5 of 6",
+        "no number",
+    ]
+
+
+def test_our_counts_are_those_of_the_audit_and_two_rivals_leave_room_for_doubt(frames):
+    first, both, tno = (row for _, row in judged(frames).iloc[:3].iterrows())
+    assert first["here"] == "first in 20 of 24" and both["here"] == "first in 7 of 8"
+    assert "not in RoadScene Q_CV" in both["why"]
+    assert tno["here"] == "first or second in 6 of 6"
+    assert tno["verdict"] == PARTLY and "only against DATFuse, LRRNet" in tno["why"]
+
+
+def test_a_claim_holds_against_all_rivals_and_not_where_ours_is_last(frames):
+    reported = pd.concat(read_reported(t) for t in (1, 2, 3))
+    long = reported.melt(["dataset", "method"], list(PAPER), "metric", "mean")
+    frames["statistics"], frames["generalise_statistics"] = long, long.iloc[:0]
+    as_printed = judged(frames)
+    assert (as_printed["verdict"].iloc[:3] == HOLDS).all()
+    assert (as_printed["here"] == as_printed["paper"]).iloc[:3].all()
+    sign = long["metric"].map(lambda m: 1 if METRICS[m].direction == "higher" else -1)
+    long.loc[long["method"] == "ours", "mean"] -= 1e4 * sign
+    assert (judged(frames)["verdict"].iloc[:3] == NOT).all()
 
 
 @pytest.mark.parametrize(
-    ("mean", "low", "high", "verdict"),
+    ("rivals", "verdict", "why"),
     [
-        (0.60, 0.59, 0.61, REPRODUCED),  # better than 0.5911
-        (0.58, 0.55, 0.60, REPRODUCED),  # worse, but the interval holds it
-        (0.55, 0.54, 0.56, PARTLY),  # 7 % worse, and the interval does not hold it
-        (0.50, 0.30, 0.70, PARTLY),  # 15 % worse; an interval as wide as that holds anything
-        (0.50, 0.49, 0.51, NOT),  # 15 % worse
-        (np.nan, np.nan, np.nan, UNTESTABLE),
+        ({"DATFuse": 110, "LRRNet": 90}, PARTLY, "DATFuse: on 0 of 4 datasets, LRRNet: on 4"),
+        ({"DATFuse": 99, "LRRNet": 90}, HOLDS, "DATFuse: on 4 of 4"),
+        ({"DATFuse": 101, "LRRNet": 102, "average": 1}, NOT, "LRRNet: on 0 of 4"),
+        ({"average": 1}, UNTESTABLE, "no rival"),
+        ({"DATFuse": np.nan}, UNTESTABLE, "no rival"),
     ],
 )
-def test_the_rule_for_a_number(statistics, mean, low, high, verdict):
-    table = statistics["statistics"]
-    chosen = (table[["dataset", "metric", "method"]] == ["RoadScene", "qabf", "ours"]).all(axis=1)
-    table.loc[chosen, ["mean", "low", "high"]] = mean, low, high
-    numbers = claims.judge_numbers(statistics).set_index(["dataset", "metric"])
-    assert numbers.loc[("RoadScene", "qabf"), "verdict"] == verdict
-    assert len(numbers) == 5 * len(PAPER)
-
-
-def test_lower_is_better_for_qcv(statistics):
-    table = statistics["statistics"]
-    table.loc[table["metric"] == "qcv", ["mean", "low", "high"]] *= 0.5
-    numbers = claims.judge_numbers(statistics).query("metric == 'qcv' and dataset != 'TNO'")
-    assert set(numbers["verdict"]) == {REPRODUCED} and numbers["why"].str.startswith("better").all()
-
-
-def test_claims_about_tables_and_parts(statistics):
-    judged = verdicts(statistics)
-    assert len(judged) == 11
-    assert judged["quality of the fused images of TNO"] == REPRODUCED
-    # methods of the paper that cannot run here leave room for doubt; of Q_CV ours has the highest
-    assert judged["ahead of the methods it is compared with"] == PARTLY
-    assert judged["CII helps"] == judged["CFF helps"] == REPRODUCED
-    assert judged["CLIP's semantics guide the fusion"] == REPRODUCED
-
-
-def test_another_encoder_is_never_taken_for_clip(statistics):
-    title = "EfficientNet-Lite0 (ImageNet, not CLIP)"
-    table = claims.judge_claims(statistics, title).set_index("claim")
-    row = table.loc["CLIP's semantics guide the fusion"]
-    assert row["verdict"] == UNTESTABLE and "not CLIP" in row["why"] and title in row["ours"]
-
-
-def test_synthetic_scenes_test_no_number_of_the_paper(statistics):
-    for name in statistics:
-        statistics[name]["dataset"] = "Synthetic"
-    assert set(verdicts(statistics)) == {UNTESTABLE}
+def test_brightness_and_contrast_are_those_of_the_paper_s_rivals(frames, rivals, verdict, why):
+    frames["brightness_values"] = luma(rivals)
+    rows = judged(frames).loc[["higher brightness", "higher contrast"]]
+    assert set(rows["verdict"]) == {verdict} and rows["why"].str.contains(why).all()
 
 
 @pytest.mark.parametrize(
-    ("better", "surely", "surely_worse", "verdict"),
-    [(5, 3, 0, REPRODUCED), (1, 1, 0, PARTLY), (5, 0, 0, PARTLY), (4, 1, 1, PARTLY),
-     (3, 1, 1, NOT), (3, 0, 0, NOT), (4, 0, 1, NOT)],
-)  # fmt: skip
-def test_the_rule_for_a_part(better, surely, surely_worse, verdict):
-    row = {"better": better, "worse": 6 - better, "untested": 0}
-    row |= {"better, p < 0.05": surely, "worse, p < 0.05": surely_worse}
-    assert claims._verdict_of(pd.Series(row))[0] == verdict
+    ("better", "worse", "verdict"),
+    [(6, 0, HOLDS), (4, 2, HOLDS), (3, 1, PARTLY), (3, 3, NOT), (2, 4, NOT)],
+)
+def test_the_rule_for_most_metrics(frames, better, worse, verdict):
+    frames["table4_statistics"] = pairwise(better, worse, "ours", "without_both")
+    assert judged(frames).loc[BOTH, "verdict"] == verdict
+
+
+def test_means_alone_show_no_effect_and_no_test_is_no_verdict(frames):
+    frames["table4_statistics"] = pairwise(6, 0, "ours", "without_both", p=0.2)
+    row = judged(frames).loc[BOTH]
+    assert row["verdict"] == NO_EFFECT and row["here"] == "better in 6 of 6"
+    frames["table4_statistics"]["p"] = np.nan
+    assert judged(frames).loc[BOTH, "verdict"] == UNTESTABLE
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(6, HOLDS), (5, PARTLY), (2, NOT)])
+def test_the_rule_for_all_metrics(frames, better, verdict):
+    frames["table4_statistics"] = pairwise(better, 6 - better, "ours", "without_cff")
+    assert judged(frames).loc[PARTS[1], "verdict"] == verdict
+
+
+def test_variants_that_were_not_trained_are_no_failure(frames):
+    rows = judged(frames).loc[PARTS]
+    assert set(rows["verdict"]) == {NOT_TRAINED} and set(rows["here"]) == {"–"}
+
+
+def test_another_encoder_is_never_taken_for_clip(frames):
+    assert judged(frames).loc[SEMANTICS, "verdict"] == HOLDS
+    row = judged(frames, "EfficientNet-Lite0 (ImageNet, not CLIP)").loc[SEMANTICS]
+    assert row["verdict"] == UNTESTABLE and "not CLIP); with it: holds" in row["why"]
+
+
+def test_drawn_scenes_test_no_claim(frames):
+    for frame in frames.values():
+        frame["dataset"] = "Synthetic"
+    assert set(judged(frames)["verdict"]) == {UNTESTABLE}
 
 
 def test_published_tables_of_other_weights_are_never_used(tmp_path):
@@ -123,18 +162,7 @@ def test_published_tables_of_other_weights_are_never_used(tmp_path):
     assert claims.find_tables(other, tmp_path) == tmp_path / "run"
 
 
-def test_too_few_images_and_no_difference_are_told_apart(statistics):
-    table = statistics["table4_statistics"]
-    table["p"] = np.nan
-    assert verdicts(statistics)["CII helps"] == UNTESTABLE
-    table["p"] = 0.5
-    assert verdicts(statistics)["CII helps"] == PARTLY  # better in most means, though not surely
-    worse = table["metric"].map(lambda m: METRICS[m].direction == "higher")
-    table.loc[worse & (table["method"] == "full"), "mean"] *= 0.5
-    assert verdicts(statistics)["CII helps"] == NOT
-
-
-def test_missing_tables_name_the_notebooks(tmp_path, statistics):
-    statistics["statistics"].to_csv(tmp_path / "statistics.csv", index=False)
-    with pytest.raises(DatasetError, match=r"no generalise_statistics\.csv.*run 05_compare"):
-        claims.read_statistics(tmp_path)
+def test_missing_tables_name_the_notebooks(tmp_path, frames):
+    frames["statistics"].to_csv(tmp_path / "statistics.csv", index=False)
+    with pytest.raises(DatasetError, match=r"no .*generalise_statistics\.csv.*run 05_compare"):
+        claims.read_frames(tmp_path)
