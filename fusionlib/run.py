@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusionlib import samples
 from fusionlib.clip import EMBEDDED
 from fusionlib.datasets import (
     DATASETS,
     REAL,
+    SCENES,
     SYNTHETIC,
     Pair,
     Split,
@@ -129,8 +129,7 @@ def open_run(
     Args:
         preset: ``quick`` (at most 4 pairs of each part), ``cpu`` or ``paper`` (all).
         data_root: folder with the datasets; None for ``$FUSIONLIB_DATA`` or ``data/images``. If
-            the latter has none of them, or for ``synthetic``, scenes are drawn into
-            ``out_dir/samples``.
+            the latter has none of them, or for ``synthetic``, the drawn scenes of the repository.
         encoder: see `fusionlib.clip.load_encoder`.
         weights: weights file; None for those trained in ``out_dir/train`` by ``cpu`` or ``paper``,
             else the shipped ones.
@@ -147,7 +146,7 @@ def open_run(
     if not isinstance(seed, int) or seed < 0:
         raise FusionError(f"seed {seed!r}: expected an integer, not negative")
     out = Path(out_dir).expanduser().resolve()
-    root, parts = _find_data(data_root, out / "samples")
+    root, parts = _find_data(data_root)
     if preset == "quick" and SYNTHETIC not in parts:
         parts = {
             name: {part: pairs[:QUICK_PAIRS] for part, pairs in found.items()}
@@ -159,8 +158,8 @@ def open_run(
     return Run(preset, root, parts, encoder, chosen, out, device, seed)
 
 
-def _find_data(given: str | None, drawn: Path) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
-    """The datasets that are there, or the scenes, drawn into a folder."""
+def _find_data(given: str | None) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
+    """The datasets that are there, or the drawn scenes."""
     root = chosen_root(given)
     parts = _find_parts(root, REAL) if root else {}
     if parts:
@@ -170,8 +169,7 @@ def _find_data(given: str | None, drawn: Path) -> tuple[Path, dict[str, dict[Spl
             f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
             f"`python -m fusionlib data status`"
         )
-    root = samples.write_samples(drawn)
-    return root, _find_parts(root, (SYNTHETIC,))
+    return SCENES, _find_parts(SCENES, (SYNTHETIC,))
 
 
 def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:
