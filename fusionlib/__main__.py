@@ -106,7 +106,7 @@ def _add_evaluate(commands) -> None:
 def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train on the datasets that are present")
     train.set_defaults(command=_train)
-    train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "paper"])
+    train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "shipped", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
     train.add_argument("--steps", type=_positive(int), help="instead of the preset's")
     train.add_argument("--batch", type=_positive(int), help="crops a step, instead of the preset's")
@@ -115,7 +115,7 @@ def _add_train(commands) -> None:
     train.add_argument("--average", type=_decay, help="decay of the moving average of the weights")
     train.add_argument("--precision", choices=["fp32", "bf16"], help="of the forward pass")
     train.add_argument("--freeze-norm", type=_share, help="share of the steps BatchNorm learns in")
-    told = "λ of equation 8, the weight of the intensity term (default: 0.2)"
+    told = "λ of equation 6, the weight of the intensity term (default: 0.2)"
     train.add_argument("--loss-weight", type=_positive(float), help=told)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
@@ -253,7 +253,6 @@ def _fuse(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from fusionlib import inference
     from fusionlib.clip import EMBEDDED, load_encoder
-    from fusionlib.crops import large_enough
     from fusionlib.datasets import chosen_root
     from fusionlib.run import open_run
     from fusionlib.training import Trainer
@@ -269,12 +268,11 @@ def _train(options: argparse.Namespace) -> None:
     device = _device(options.device)
     encoder = load_encoder(run.encoder, device)
     recipe = _recipe(options, run.config)
-    train, val = (large_enough(run.pairs(part), recipe.crop) for part in ("train", "val"))
     trainer = Trainer(
         recipe,
         encoder,
-        train,
-        val,
+        run.pairs("train"),
+        run.pairs("val"),
         out,
         device,
         resume="force" if options.force_resume else True,

@@ -1,7 +1,8 @@
 """Leaving parts out: CII, CFF or both from the network, and the semantics from its input.
 
-Weights without a part are trained separately, by one recipe and equally long; features are replaced
-in the finished full model, which tells how far its result depends on what they say.
+Weights without a part are trained separately, by the recipe of the full model and equally long;
+features are replaced in the finished model, which tells how far its result depends on what they
+say (paper, section 4.5).
 """
 
 import copy
@@ -14,28 +15,31 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fusionlib.baselines.reported import OURS
 from fusionlib.clip import ImageEncoder
 from fusionlib.datasets import Pair, load_pair
 from fusionlib.errors import WeightsError
 from fusionlib.images import read_luma8
 from fusionlib.inference import Fuser
-from fusionlib.metrics import METRICS
+from fusionlib.metrics import METRICS, PAPER
+from fusionlib.paper_tables import CELLS
 from fusionlib.statistics import LEVEL
-from fusionlib.weights import SHIPPED, Weights, load_weights
+from fusionlib.weights import Weights, load_weights
 
-# name in Table 4 → (file, use_cii, use_cff)
+# method in Table 4 → (use_cii, use_cff), in the paper's order
 VARIANTS = {
-    "without_both": ("without_both", False, False),
-    "without_cii": ("without_cii", False, True),
-    "without_cff": ("without_cff", True, False),
-    "full": ("base", True, True),
+    "without_cii": (False, True),
+    "without_cff": (True, False),
+    "without_both": (False, False),
+    OURS: (True, True),
 }
 TITLES = {
-    "without_both": "w/o CII, CFF",
     "without_cii": "w/o CII",
     "without_cff": "w/o CFF",
-    "full": "full",
+    "without_both": "w/o CII and CFF",
+    OURS: OURS,
 }
+NOT_TRAINED = "not trained by this recipe"
 FEATURES = {
     "real": "real features",
     "other_image": "features of another image",
@@ -46,68 +50,53 @@ FEATURES = {
 Features = Callable[[Tensor], Tensor]  # (1, 1 or 3, H, W) in [0, 1] → (1, E)
 
 
-def find_variants(beside: Path | str = SHIPPED) -> dict[str, list[Path]]:
-    """Weights of the ablation: ``base``, ``without_cii``, ``without_cff``, ``without_both``.
+def load_variants(full: Weights) -> tuple[dict[str, list[Weights]], dict[str, str]]:
+    """The full model and, beside its file, the variants that can be compared with it.
 
     Args:
-        beside: a weights file. Its folder is searched if it has ``base.safetensors``, else that of
-            the shipped weights.
+        full: weights of the whole network. Beside it lie ``<variant>.safetensors`` and, trained
+            with other seeds, ``<variant>_seed<k>.safetensors``; of the full model
+            ``<its name>_seed<k>.safetensors``.
 
     Returns:
-        Name in Table 4 → ``<file>.safetensors``, then those of further seeds,
-        ``<file>_seed<k>.safetensors``, sorted.
+        Method of Table 4 → its weights, that without a seed in its name first; and name of a
+        variant or file that is left out → why.
 
     Raises:
-        WeightsError: a file is missing; all that are missing are named.
+        WeightsError: ``full`` lacks a part, or a file is damaged.
     """
-    folder = Path(beside).parent
-    folder = folder if (folder / "base.safetensors").is_file() else SHIPPED.parent
-    stems = {name: stem for name, (stem, _, _) in VARIANTS.items()}
-    missing = [f"{s}.safetensors" for s in stems.values() if not _file(folder, s).is_file()]
-    if missing:
-        raise WeightsError(
-            f"{folder}: the weights of the ablation are incomplete: {', '.join(missing)} missing; "
-            f"train them with `python -m fusionlib train --without-cii --out …` and so on, all by "
-            f"one recipe, and copy best.safetensors and best.json there under these names"
+    config = full.net.config
+    if not (config.use_cii and config.use_cff):
+        raise WeightsError(f"{full.path}: lacks CII or CFF; the ablation compares the full model")
+    variants, left_out = {}, {}
+    for name, parts in VARIANTS.items():
+        stem = full.path.stem if name == OURS else name
+        main, folder = full.path.with_name(f"{stem}.safetensors"), full.path.parent
+        if not main.is_file():
+            left_out[name] = f"{NOT_TRAINED}: there is no {main.name} beside {full.path.name}"
+            continue
+        for path in (main, *sorted(folder.glob(f"{stem}_seed*.safetensors"))):
+            weights = full if path == full.path else load_weights(path)
+            key = path.stem.replace(stem, name, 1)
+            if reason := _difference(weights, full, parts):
+                left_out[key] = f"{NOT_TRAINED}: {reason}"
+            elif key == name or name in variants:
+                variants.setdefault(name, []).append(weights)
+    return variants, left_out
+
+
+def _difference(weights: Weights, full: Weights, parts: tuple[bool, bool]) -> str:
+    """Why weights cannot be compared with the full model; empty if they can."""
+    config = weights.net.config
+    if (config.use_cii, config.use_cff) != parts:
+        return (
+            f"{weights.path.name} has use_cii={config.use_cii}, use_cff={config.use_cff}, expected "
+            f"{parts[0]}, {parts[1]}"
         )
-    return {
-        name: [_file(folder, stem), *sorted(folder.glob(f"{stem}_seed*.safetensors"))]
-        for name, stem in stems.items()
-    }
-
-
-def load_variants(files: dict[str, list[Path]], encoder: ImageEncoder) -> dict[str, list[Weights]]:
-    """Load what `find_variants` found, and check that it can be compared.
-
-    Raises:
-        WeightsError: a file is not what its name says, or was trained by another recipe or for
-            another number of steps than the first.
-    """
-    loaded = {name: [load_weights(p, encoder) for p in paths] for name, paths in files.items()}
-    expected = None
-    for name, several in loaded.items():
-        parts = VARIANTS[name][1:]
-        for weights in several:
-            config = weights.net.config
-            if (config.use_cii, config.use_cff) != parts:
-                raise WeightsError(
-                    f"{weights.path}: use_cii={config.use_cii}, use_cff={config.use_cff}; "
-                    f"expected {parts[0]}, {parts[1]} under this name"
-                )
-            recipe = _recipe(weights)
-            expected = expected or recipe
-            # what one record lacks was added to records later
-            differing = [k for k in recipe if k in expected and recipe[k] != expected[k]]
-            if differing:
-                raise WeightsError(
-                    f"{weights.path}: trained otherwise than the weights it is compared with "
-                    f"({', '.join(differing)})"
-                )
-    return loaded
-
-
-def _file(folder: Path, stem: str) -> Path:
-    return folder / f"{stem}.safetensors"
+    one, other = _recipe(weights), _recipe(full)
+    # what one record lacks was added to records later
+    differing = [key for key in one if key in other and one[key] != other[key]]
+    return f"{weights.path.name} differs in {', '.join(differing)}" if differing else ""
 
 
 def _recipe(weights: Weights) -> dict:
@@ -116,23 +105,29 @@ def _recipe(weights: Weights) -> dict:
     config = {k: v for k, v in record["config"].items() if k not in ("network", "seed")}
     network = {k: v for k, v in network.items() if k not in ("use_cii", "use_cff")}
     keys = ("of_steps", "train_pairs", "train_sha256")  # `steps` is where validation was best
-    return config | network | {key: record[key] for key in keys if key in record}
+    trained = {key: record[key] for key in keys if key in record}
+    return {"encoder": weights.encoder} | config | network | trained
 
 
 def fusers(fuser: Fuser, variants: dict[str, list[Weights]]) -> dict[str, Fuser]:
     """One fuser a training; those of further seeds are called ``<variant>_seed<k>``.
 
     Args:
-        fuser: whose encoder and device they share.
+        fuser: of the full model; all share its encoder and device.
         variants: from `load_variants`.
     """
     made = {}
-    for name, several in variants.items():
-        for weights in several:
-            weights.net.to(fuser.device, memory_format=torch.channels_last)
-            key = weights.path.stem.replace(VARIANTS[name][0], name, 1)
-            made[key] = dataclasses.replace(fuser, weights=weights)
+    for name, (main, *further) in variants.items():
+        made[name] = share(fuser, main)
+        for weights in further:
+            made[name + weights.path.stem.removeprefix(main.path.stem)] = share(fuser, weights)
     return made
+
+
+def share(fuser: Fuser, weights: Weights) -> Fuser:
+    """A fuser with other weights, on the same device and with the same encoder."""
+    weights.net.to(fuser.device, memory_format=torch.channels_last)
+    return dataclasses.replace(fuser, weights=weights)
 
 
 def replaced_features(
@@ -214,6 +209,65 @@ def mean_change(folders: dict[str, Path], reference: str, pairs: list[Pair]) -> 
     return {name: float(np.mean(values)) for name, values in changes.items()}
 
 
+def add_missing(cells: pd.DataFrame, dataset: str, left_out: Iterable[str]) -> pd.DataFrame:
+    """Table 4 with a row for each variant that has no number here.
+
+    Args:
+        cells: from `fusionlib.compare.table_cells`.
+        dataset: that Table 4 is of.
+        left_out: names of variants, see `load_variants`; others are ignored.
+
+    Returns:
+        Columns `fusionlib.paper_tables.CELLS`, variants in the paper's order.
+    """
+    rows, none = [], float("nan")
+    for name in VARIANTS:
+        rows += cells.loc[cells["method"] == name, CELLS].itertuples(index=False, name=None)
+        if name in left_out:
+            start = (dataset, none, "paper", name, NOT_TRAINED)
+            rows += [(*start, metric, none, none, none, none) for metric in PAPER]
+    return pd.DataFrame(rows, columns=CELLS)
+
+
+def find_differences(summary: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
+    """How much better the full model is than each variant, in the paper and here.
+
+    Args:
+        summary: of one dataset, from `fusionlib.statistics.summarise`.
+        reported: Table 4 of the paper, from `fusionlib.baselines.reported.read_reported`.
+
+    Returns:
+        Index ``(variant, metric)``, all 18; columns ``paper %`` and ``here %`` (gain of the full
+        model in % of its value, positive where it is better, also where lower is), ``same sign``
+        (yes or no), ``p`` (of the measured difference) and ``note``.
+    """
+    told = reported.set_index("method")[list(PAPER)]
+    means, p = (summary.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
+    rows = {}
+    for name in (name for name in VARIANTS if name != OURS):
+        is_here = name in means.index
+        for metric in PAPER:
+            paper, here = _gain(told, name, metric), _gain(means, name, metric)
+            signs = "" if np.isnan(paper * here) else "yes" if paper * here > 0 else "no"
+            note = "" if is_here else NOT_TRAINED
+            rows[TITLES[name], METRICS[metric].symbol] = (
+                paper, here, signs, p.at[name, metric] if is_here else np.nan, note,
+            )  # fmt: skip
+    columns = ["paper %", "here %", "same sign", "p", "note"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    frame.index = pd.MultiIndex.from_tuples(rows, names=["variant", "metric"])
+    return frame
+
+
+def _gain(means: pd.DataFrame, name: str, metric: str) -> float:
+    """By how much of its value the full model is better, in %."""
+    if name not in means.index or metric not in means:
+        return np.nan
+    full, less = means.at[OURS, metric], means.at[name, metric]
+    sign = 1 if METRICS[metric].direction == "higher" else -1
+    return float(100 * sign * (full - less) / abs(full))
+
+
 def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) -> pd.DataFrame:
     """How often the reference is ahead of each other method, and how often that is significant.
 
@@ -227,8 +281,7 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
         ``better, p < 0.05`` and ``worse, p < 0.05`` (of those), ``untested`` (cells without test).
     """
     chosen = summary[summary["metric"].isin(list(metrics))]
-    means = chosen.pivot(index="method", columns="metric", values="mean")
-    p = chosen.pivot(index="method", columns="metric", values="p")
+    means, p = (chosen.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
     sign = pd.Series({m: 1 if METRICS[m].direction == "higher" else -1 for m in means.columns})
     ahead = (means.loc[reference] - means) * sign  # > 0: the reference is better; NaN: neither
     rows = {}

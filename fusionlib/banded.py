@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionlib.network import LUMA, FusionNet, RestormerBlock, TransposedAttention
+from fusionlib.network import FusionNet, RestormerBlock, TransposedAttention
 
 TILE = 80  # pixels a side; 170 channels of it, the widest tensor, are 4 MB: the CPU's cache
 GPU_TILE = 1024  # large, so that a GPU has enough to do
@@ -39,8 +39,7 @@ def fuse_banded(
 
     Args:
         net: in evaluation mode, without or with BatchNorm (see `without_batch_norm`); in bfloat16
-            for feature maps in bfloat16. The correction to the maximum is added in the precision
-            of the images, so that a grey level is not lost there.
+            for feature maps in bfloat16.
         ir: infrared, (1, 1, H, W), in [-1, 1].
         vi: visible RGB, (1, 3, H, W), in [-1, 1].
         c_ir: the encoder's features of ``ir``, (1, E).
@@ -61,11 +60,7 @@ def fuse_banded(
     kind = net.decoder[-2].weight.dtype
     features = (F.normalize(c) * scale for c in (c_ir, c_vi))
     out = _decoded(net, ir.to(kind), vi.to(kind), *(c.to(kind) for c in features), tile=tile)
-    out = out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
-    if net.config.residual:
-        y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (1, 1, H, W)
-        out = (torch.maximum(ir, y) + out).clamp(-1, 1)
-    return out
+    return out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
 
 
 def _decoded(

@@ -1,6 +1,6 @@
 """What is wrong or doubtful with pairs, as rows of ``issues.csv``.
 
-Damage, a shift between the halves, swapped folders, files that are not those of the committed
+Damage, a shift between the halves, swapped folders, images that are not those of the committed
 lists. Faults are errors unless they are to be skipped; doubts never stop anything.
 """
 
@@ -16,11 +16,10 @@ from PIL import Image
 from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
-from fusionlib.datasets import SPLITS, Pair, load_pair, read_hashes, read_split
+from fusionlib.datasets import SPLITS, Pair, load_pair, read_list
 from fusionlib.errors import DatasetError, ImageError, PairError
-from fusionlib.evaluation import file_hash
 from fusionlib.files import write_atomically
-from fusionlib.images import image_size, is_grey, luma, read_vi
+from fusionlib.images import image_size, is_grey, luma, pixel_sha256, read_vi
 
 Array = np.ndarray
 
@@ -116,8 +115,8 @@ def shift(ir: Array, vi: Array) -> tuple[float, float] | None:
     """By how much an infrared image has to move to lie on the visible one.
 
     Edges agree in place, not in sign (warm may be dark), so what is correlated is their direction
-    with the angle doubled, and the whole and two overlapping parts have to agree: of the 575
-    sample pairs 3 show more than `MAX_SHIFT`; cut to be 5 % of their width apart, three of four.
+    with the angle doubled, and the whole and two overlapping parts have to agree: of 575
+    pairs 3 showed more than `MAX_SHIFT`; cut to be 5 % of their width apart, three of four.
 
     Args:
         ir: (H, W), in [0, 1].
@@ -159,7 +158,7 @@ def _edges(image: Array) -> Array:
 def compare_with_list(
     pairs: Iterable[Pair], dataset: str, *, part: str | None = None, splits: Path | str = SPLITS
 ) -> list[Issue]:
-    """Which pairs differ from the committed list: changed bytes, not there, not listed.
+    """Which pairs differ from the committed list: other pixels, damaged, not there, not listed.
 
     Args:
         pairs: what is there.
@@ -169,22 +168,23 @@ def compare_with_list(
 
     Raises:
         DatasetError: the list is damaged.
-        ImageError: a file cannot be read.
     """
-    hashes, issues, seen = read_hashes(dataset, splits), [], set()
+    rows, issues, seen = read_list(dataset, splits), [], set()
     for pair in pairs:
         seen.add(pair.name)
-        if pair.name not in hashes:
-            told = f"not in {dataset}.csv"
-            issues.append(Issue(dataset, pair.name, "unlisted", told))
+        if (row := rows.get(pair.name)) is None:
+            issues.append(Issue(dataset, pair.name, "unlisted", f"not in {dataset}.csv"))
             continue
-        sides = zip(("ir", "vi"), hashes[pair.name], (pair.ir, pair.vi), strict=True)
-        other = [side for side, wanted, path in sides if wanted and file_hash(path) != wanted]
+        sides = (("ir", row.sha256_ir, pair.ir), ("vi", row.sha256_vi, pair.vi))
+        try:
+            other = [s for s, sha, path in sides if sha and pixel_sha256(path) != sha]
+        except ImageError as error:
+            issues.append(Issue(dataset, pair.name, "damaged", str(error)))
+            continue
         if other:
-            told = f"other bytes than when {dataset}.csv was drawn: {', '.join(other)}"
-            issues.append(Issue(dataset, pair.name, "changed", told))
-    wanted = {name for name, found in read_split(dataset, splits).items() if part in (None, found)}
-    gone = sorted(wanted - seen)
+            detail = f"other pixels than when {dataset}.csv was drawn: {', '.join(other)}"
+            issues.append(Issue(dataset, pair.name, "changed", detail))
+    gone = sorted(n for n, row in rows.items() if part in (None, row.split) and n not in seen)
     return issues + [Issue(dataset, name, "missing", "listed, but not here") for name in gone]
 
 

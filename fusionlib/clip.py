@@ -82,8 +82,9 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
     Args:
         name: one of
 
-            - ``model/pretrained`` as open_clip lists them, e.g. ``ViT-B-32/openai`` (the paper
-              setting), downloaded once and cached by huggingface_hub;
+            - ``model/pretrained`` as open_clip lists them, e.g. ``ViT-B-32/openai`` (weights of
+              CLIP's authors, as the paper uses; the variant is our choice), downloaded once and
+              cached by huggingface_hub;
             - ``model/path/to/weights``, a local file for that open_clip model;
             - ``local-dir:path``, a folder with ``open_clip_config.json`` and weights;
             - ``embedded``, EfficientNet-Lite0 trained on ImageNet (E = 1280): not CLIP, offline.

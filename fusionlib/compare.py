@@ -4,38 +4,41 @@ A method takes part by running here, or by a folder of its fused images (`result
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from fusionlib import evaluation, tables
 from fusionlib.baselines import METHODS
-from fusionlib.baselines.reported import ELSEWHERE, OURS, result_folders, results_root
-from fusionlib.datasets import (
-    SCENES,
-    SYNTHETIC,
-    Pair,
-    find_pairs,
-    images_by_stem,
-    load_pair,
-    split_pairs,
+from fusionlib.baselines.reported import (
+    ELSEWHERE,
+    LETTER,
+    OURS,
+    OWN,
+    read_reported,
+    result_folders,
+    results_root,
 )
+from fusionlib.datasets import SYNTHETIC, Pair, images_by_stem, load_pair
 from fusionlib.figures import Scene, read_zooms
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
-from fusionlib.run import Run
+from fusionlib.run import Run, drawn_scenes
 from fusionlib.statistics import LEVEL
+from fusionlib.weights import load_weights
 
 QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
 GROUPS = ("paper", "additional", "classical")
 LEARNED = GROUPS[:2]
+TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
 OTHERS_SHOWN = 6  # columns of a figure for other methods; classical ones only fill them up
 Tests = Mapping[str, Sequence[Pair]]  # dataset → its test pairs
 
@@ -67,16 +70,16 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
         fuser: our method.
 
     Returns:
-        Name → entry, in the order of the tables: the paper's methods, ours, additional and
-        classical ones. And name → why it is missing and what to do. Where there is a folder of
-        images made elsewhere, that is what counts.
+        Name → entry, in the order of the tables: the paper's methods, ours to the letter, ours,
+        additional and classical ones; a folder of images made elsewhere goes before a method that
+        runs here. And name → why it is missing and what to do.
 
     Raises:
         DatasetError: see `fusionlib.baselines.reported.result_folders`.
     """
-    entries = [Entry(OURS, OURS, "paper", run.folder("results", OURS), fuser)]
-    absent = {}
-    given = result_folders()
+    own = {OURS: fuser} | find_letter(run, fuser)
+    entries = [Entry(n, TITLES[n], "paper", run.folder("results", n), f) for n, f in own.items()]
+    given, absent = result_folders(), {}
     for name, folder in given.items():
         method = METHODS.get(name)
         title, group = (method.title, method.group) if method else (name, "additional")
@@ -84,9 +87,8 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     for name, method in METHODS.items():
         if name in given:
             continue
-        if run.preset == "quick" and name not in QUICK:
-            absent[name] = NOT_QUICK
-        elif reason := method.missing():
+        reason = NOT_QUICK if run.preset == "quick" and name not in QUICK else method.missing()
+        if reason:
             absent[name] = reason
         else:
             folder = run.folder("results", name)
@@ -94,13 +96,28 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     for name, method in ELSEWHERE.items():
         if name not in given:
             absent[name] = f"{method.reason}; images in {results_root() / name} would be measured"
-    known = [*METHODS, *ELSEWHERE]
+    order = list(dict.fromkeys([*rivals_printed(), *OWN, *METHODS, *given]))
+    entries.sort(key=lambda entry: (GROUPS.index(entry.group), order.index(entry.name)))
+    return {entry.name: entry for entry in entries}, absent
 
-    def place(entry: Entry) -> tuple:
-        order = known.index(entry.name) if entry.name in known else len(known)
-        return GROUPS.index(entry.group), entry.name == OURS, order
 
-    return {entry.name: entry for entry in sorted(entries, key=place)}, absent
+def rivals_printed() -> list[str]:
+    """The methods that the paper compares its own with, in its order."""
+    return [name for name in read_reported(1)["method"].unique() if name != OURS]
+
+
+def find_letter(run: Run, fuser: Fuser) -> dict[str, Fuser]:
+    """`LETTER` → fuser of ``letter.safetensors`` beside the weights of a run.
+
+    Empty if there is no such file, or it needs another encoder than ours.
+    """
+    path = run.weights.with_name(f"{LETTER}.safetensors")
+    is_other = path != run.weights and path.is_file()
+    if not is_other or load_weights(path).encoder != fuser.encoder.name:
+        return {}
+    weights = load_weights(path, fuser.encoder)
+    weights.net.to(fuser.device, memory_format=torch.channels_last)
+    return {LETTER: replace(fuser, weights=weights)}
 
 
 def describe_absent(absent: Mapping[str, str]) -> str:
@@ -110,10 +127,10 @@ def describe_absent(absent: Mapping[str, str]) -> str:
         if name in ELSEWHERE:
             reason = ELSEWHERE[name].reason
         elif reason != NOT_QUICK:
-            reason = "its published weights are not on this machine, or were refused"
+            reason = "published weights not on this machine, or refused"
         by_reason.setdefault(reason, []).append(name)
-    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-    return f"Without measured row: {told}." if told else ""
+    missing = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"Without measured row: {missing}." if missing else ""
 
 
 def describe_datasets(names: Sequence[str]) -> str:
@@ -126,7 +143,7 @@ def find_tests(run: Run, datasets: Sequence[str]) -> dict[str, list[Pair]]:
     found = {name: run.parts[name]["test"] for name in datasets if name in run.parts}
     if found:
         return found
-    return {SYNTHETIC: split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)["test"]}
+    return {SYNTHETIC: drawn_scenes()["test"]}
 
 
 def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
@@ -139,28 +156,28 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
         MetricError: an image of another size than its sources.
         ImageError: an image that cannot be read.
     """
-    remarks = []
+    warnings = []
     for entry in (entry for entry in entries.values() if entry.fuse is None):
         for dataset, pairs in tests.items():
             folder = entry.folder / dataset
             if not folder.is_dir():
-                remarks.append(f"{entry.name}: no folder {dataset}, so no measured row there")
+                warnings.append(f"{entry.name}: no folder {dataset}, so no measured row there")
                 continue
             images = images_by_stem(folder)
+            found = [pair for pair in pairs if pair.name in images]
             lacking = [pair.name for pair in pairs if pair.name not in images]
-            extra = len(images) - len(pairs) + len(lacking)
             if lacking:
                 listed = ", ".join(lacking[: evaluation.LISTED])
-                remarks.append(
+                warnings.append(
                     f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
                     f"({listed}), so there is no mean"
                 )
-            if extra:
-                remarks.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
-            for pair in (pair for pair in pairs if pair.name in images):
+            if extra := len(images) - len(found):
+                warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
+            for pair in found:
                 path = images[pair.name]
                 evaluation.check_size(path, image_size(path), image_size(pair.vi))
-    return remarks
+    return warnings
 
 
 def fuse_all(entries: Mapping[str, Entry], tests: Tests) -> int:
@@ -191,6 +208,27 @@ def measure(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFra
     return values
 
 
+def measure_brightness(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFrame:
+    """Brightness and contrast of the fused images, which section 4.4.1 of the paper speaks of.
+
+    Returns:
+        Columns `fusionlib.tables.COLUMNS`; ``metric`` is ``mean`` or ``contrast``, mean and
+        standard deviation of the 8-bit luma, 0–255; NaN where an image is missing.
+    """
+    rows = []
+    for entry in entries.values():
+        for dataset, pairs in tests.items():
+            folder = entry.folder / dataset
+            images = images_by_stem(folder) if folder.is_dir() else {}
+            for name in (pair.name for pair in pairs if images):
+                y = read_luma8(images[name]) if name in images else np.array(np.nan)
+                row = (dataset, name, entry.name)
+                rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
+    values = pd.DataFrame(rows, columns=tables.COLUMNS)
+    tables.write_values(values, csv)
+    return values
+
+
 def drop_incomplete(values: pd.DataFrame) -> pd.DataFrame:
     """Values without those of a method in a dataset of which it lacks images.
 
@@ -216,13 +254,12 @@ def table_cells(
         datasets: of the table, in order.
 
     Returns:
-        Columns `fusionlib.paper_tables.CELLS`; methods of the paper first, ours last of them.
+        Columns `fusionlib.paper_tables.CELLS`; methods of the paper first, ours last of them,
+        after ours to the letter, of which nothing is reported.
     """
     lines = {(r["dataset"], r["method"]): r for r in reported.to_dict("records")}
     measured = {(r["dataset"], r["method"], r["metric"]): r for r in summary.to_dict("records")}
-    from_paper = [name for name in dict.fromkeys(reported["method"]) if name != OURS]
-    from_paper += [n for n, e in entries.items() if e.group == "paper" and n not in from_paper]
-    order = dict.fromkeys([name for name in from_paper if name != OURS] + [OURS, *entries])
+    order = dict.fromkeys([*(n for n in reported["method"] if n != OURS), *entries])
     cells = []
     for dataset in datasets:
         for method in order:
@@ -249,9 +286,9 @@ def find_differences(cells: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["dataset", "method", "metric"]
     known = cells.dropna(subset="value").set_index(keys)
-    told, found = (known[known["row"] == row] for row in (REPORTED, MEASURED))
+    printed, found = (known[known["row"] == row] for row in (REPORTED, MEASURED))
     frame = found[["value", "low", "high"]].rename(columns={"value": "measured"})
-    frame.insert(0, "reported", told["value"])
+    frame.insert(0, "reported", printed["value"])
     frame = frame.dropna(subset="reported")
     frame["difference"] = frame["measured"] - frame["reported"]
     frame["percent"] = 100 * frame["difference"] / frame["reported"]
@@ -266,7 +303,7 @@ def compose_table(
     entries: Mapping[str, Entry],
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """The table, with the explanations that its rows need.
+    """The table, with the explanations that its rows need; Table 4 marks only the best.
 
     Args:
         cells: from `table_cells`.
@@ -275,43 +312,41 @@ def compose_table(
         entries: from `find_entries`.
         notes: what else stands below it.
     """
-    titles = {name: method.title for name, method in METHODS.items()}
-    titles |= {name: entry.title for name, entry in entries.items()}
-    footnotes = {
-        name: method.doubt
-        for name, method in ELSEWHERE.items()
-        if method.doubt and name in set(cells["method"])
-    }
+    titles = {name: entry.title for name, entry in entries.items()}
+    places, best = 3, "The best three are bold (red), underlined (blue) and italic (green)"
+    if number == 4:
+        places, best = 1, "The best is bold (red)"
     explained = [
         "Measured: mean over n test images; small, its 95 % bootstrap interval; † differs from "
-        f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). Best three of "
-        "each dataset: first bold (red), second underlined (blue), third italic (green)."
+        f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). {best}, of each "
+        "dataset, among all methods measured here."
     ]
-    rows = cells[cells["row"] == REPORTED]
-    if len(rows):
+    if (cells["row"] == REPORTED).any():
         explained.append(
-            "Reported: as the paper prints it, of its own test images, weights and metric code, "
-            "which are not at hand here; so the two rows of a method need not agree."
+            "Reported: as the paper prints it, marked as there. Its test images, weights and "
+            "metric code are others, so the two rows of a method need not agree."
         )
-    if rows["value"].isna().any():
+    if LETTER in set(cells["method"]):
         explained.append(
-            "A dash in a reported row: the number is not available here; data/paper/README.md "
-            "says how to add it."
+            f"{TITLES[LETTER].capitalize()}: the same network, trained by the paper's loss and "
+            "recipe with nothing added."
         )
-    return PaperTable(cells, number, caption, titles, footnotes, [*explained, *filter(None, notes)])
+    return PaperTable(cells, number, caption, titles, [*explained, *filter(None, notes)], places)
 
 
 def find_scenes(
     entries: Mapping[str, Entry], tests: Tests, figure: int
 ) -> tuple[list[Scene], list[str]]:
-    """Rows and column titles of a figure of the paper: infrared, visible, the methods, ours last.
+    """Rows and column titles of a figure of the paper: infrared, visible, the methods.
 
-    Scenes and regions are those of ``data/zooms.csv``; a dataset of which none is among the test
-    pairs is shown by its first two, without regions. Colour comes from the visible image.
+    ``data/zooms.csv`` says which datasets, scenes and regions; a dataset of which no such scene is
+    among the test pairs is shown by its first two, without regions. Colour comes from the visible
+    image. No rows if there is none of these datasets.
     """
     zooms = read_zooms(figure)
     chosen = []
-    for pairs in tests.values():
+    for dataset in dict.fromkeys(dataset for dataset, _ in zooms):
+        pairs = tests.get(dataset, ())
         listed = {(pair.dataset, pair.name): pair for pair in pairs}
         chosen += [listed[key] for key in zooms if key in listed] or list(pairs[:2])
     shown = _shown(entries)
@@ -330,12 +365,27 @@ def triples(entry: Entry, pairs: Sequence[Pair]) -> list[list[np.ndarray]]:
     return [[ir, vi, _fused(entry, pair, vi)] for pair, ir, vi in sources]
 
 
+def describe_figure(entries: Mapping[str, Entry], scenes: Sequence[Scene]) -> str:
+    """Caption of Figures 4 to 6: which columns are the paper's, and which are additional."""
+    shown = {entry.name: entry.title for entry in _shown(entries)}
+    printed = [*rivals_printed(), OURS]
+    groups = {
+        "Rows": [scene.label.replace("\n", " ") for scene in scenes],
+        "Columns of the paper": ["infrared", "visible", *(n for n in printed if n in shown)],
+        "Additional columns": [title for name, title in shown.items() if name not in printed],
+        "Columns of the paper, not measured here": [n for n in printed if n not in shown],
+    }
+    parts = [f"{title}: {'; '.join(names)}." for title, names in groups.items() if names]
+    return " ".join([*parts, "The paper names neither scenes nor regions; they are chosen here."])
+
+
 def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
-    """All learned methods, classical ones only while there are few of those; ours last."""
-    others = [entry for entry in entries.values() if entry.name != OURS]
+    """All learned methods, classical ones only while there are few of those; as in the tables."""
+    others = [entry for entry in entries.values() if entry.name not in OWN]
     learned = [entry for entry in others if entry.group in LEARNED]
     classical = [entry for entry in others if entry.group not in LEARNED]
-    return [*learned, *classical[: max(0, OTHERS_SHOWN - len(learned))], entries[OURS]]
+    left_out = classical[max(0, OTHERS_SHOWN - len(learned)) :]
+    return [entry for entry in entries.values() if entry not in left_out]
 
 
 def _fused(entry: Entry, pair: Pair, vi: np.ndarray) -> np.ndarray | None:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from fusionlib.datasets import Pair, load_pair
 from fusionlib.errors import TrainingError
-from fusionlib.images import image_size
 
 
 class Images:
@@ -21,10 +21,10 @@ class Images:
 
     Args:
         pairs: what to read.
-        crop: least side an image must have.
+        crop: least side an image must have; both images of a smaller pair are enlarged to it.
 
     Raises:
-        TrainingError: no pairs, or an image smaller than a crop.
+        TrainingError: no pairs.
     """
 
     def __init__(self, pairs: Sequence[Pair], crop: int):
@@ -36,13 +36,9 @@ class Images:
         self.ir: list[np.ndarray] = []  # (H, W) uint8
         self.vi: list[np.ndarray] = []  # (H, W, 3) uint8
         for pair in tqdm(pairs, desc="reading", unit="pair", leave=False):
-            ir, vi = load_pair(pair)
-            if min(ir.shape) < crop:
-                raise TrainingError(
-                    f"{pair.ir}: {ir.shape[1]}×{ir.shape[0]} is smaller than a crop of {crop}"
-                )
-            self.ir.append(np.rint(ir * 255).astype(np.uint8))
-            self.vi.append(np.rint(vi * 255).astype(np.uint8))
+            ir, vi = (np.rint(image * 255).astype(np.uint8) for image in load_pair(pair))
+            self.ir.append(enlarged(ir, crop))
+            self.vi.append(enlarged(vi, crop))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -76,24 +72,19 @@ class Images:
         return batch[:, :1].contiguous(), batch[:, 1:].contiguous()
 
 
-def large_enough(pairs: Sequence[Pair], crop: int) -> list[Pair]:
-    """The pairs a crop fits into; prints how many are left out.
+def enlarged(image: np.ndarray, least: int) -> np.ndarray:
+    """An image no side of which is below ``least``: as it is, or scaled up (bicubic).
 
     Args:
-        pairs: infrared and visible image of each are of one size.
-        crop: side of a crop, pixels.
-
-    Returns:
-        In the same order; all of them where it fits into none, which `Images` then refuses.
-
-    Raises:
-        ImageError: an infrared file that is not an image.
+        image: (H, W) or (H, W, 3), uint8.
+        least: pixels.
     """
-    fitting = [pair for pair in pairs if min(image_size(pair.ir)) >= crop]
-    if len(fitting) in (0, len(pairs)):
-        return list(pairs)
-    print(f"{len(pairs) - len(fitting)} of {len(pairs)} pairs are smaller than a crop of {crop}")
-    return fitting
+    height, width = image.shape[:2]
+    scale = least / min(height, width)
+    if scale <= 1:
+        return image
+    size = (max(least, round(width * scale)), max(least, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def batch_indices(step: int, pairs: int, batch: int, seed: int) -> list[int]:

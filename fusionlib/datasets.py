@@ -2,19 +2,18 @@
 
 import csv
 import hashlib
-import io
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
-from fusionlib.files import REPOSITORY, file_sha256, write_atomically
+from fusionlib.files import REPOSITORY
 from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
 
 Split = Literal["train", "val", "test"]
@@ -36,8 +35,8 @@ class Dataset:
         train: training pairs in the paper.
         test: test pairs in the paper.
         layouts: (infrared, visible) folders below the dataset's, ours first.
-        scene: leading characters of a name that two frames of one camera position share;
-            0 if every pair is its own scene.
+        scene: leading characters that names of one scene share, unless the committed list says
+            more; 0 if every pair is its own scene.
         pinned: names that are always test pairs (shown in the paper's figures).
     """
 
@@ -59,11 +58,7 @@ DATASETS = {
             "LLVIP",
             201,
             20,
-            (
-                _OURS,
-                ("infrared/train", "visible/train"),
-                ("infrared/test", "visible/test"),
-            ),
+            (_OURS, ("infrared/train", "visible/train"), ("infrared/test", "visible/test")),
             scene=2,
         ),
         Dataset(
@@ -223,13 +218,29 @@ def load_pair(
     return np.clip(np.asarray(scaled), 0, 1), vi
 
 
+class Listed(NamedTuple):
+    """One row of a committed list.
+
+    Attributes:
+        split: ``train``, ``val``, ``test`` or ``""`` (not used).
+        sha256_ir: `fusionlib.images.pixel_sha256` of the infrared image; may be empty.
+        sha256_vi: the same of the visible one.
+        scene: what pairs that show one place share; may be empty.
+    """
+
+    split: str
+    sha256_ir: str = ""
+    sha256_vi: str = ""
+    scene: str = ""
+
+
 def split_pairs(
     pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
 ) -> dict[Split, list[Pair]]:
     """Divide the pairs that are present into training, validation and test pairs.
 
-    The committed list decides when all its pairs are present and no others; otherwise the same
-    rule draws from what is there, keeping the committed test pairs if they are complete.
+    The committed list decides when all its pairs are present and no others; otherwise
+    `draw_split` draws from what is there and keeps what it can of the list.
 
     Args:
         pairs: from `find_pairs`.
@@ -239,13 +250,12 @@ def split_pairs(
     Raises:
         DatasetError: a committed list that puts one name into two parts.
     """
-    committed = read_split(dataset, splits)
+    listed = read_list(dataset, splits)
     by_name = {pair.name: pair for pair in pairs}
-    if by_name.keys() == committed.keys() and committed:
-        drawn = committed
+    if listed and by_name.keys() == listed.keys():
+        drawn = {name: row.split for name, row in listed.items()}
     else:
-        kept = [name for name, part in committed.items() if part == "test"]
-        drawn = draw_split(by_name, dataset, kept if set(kept) <= by_name.keys() else ())
+        drawn = draw_split(by_name, dataset, listed)
     parts: dict[Split, list[Pair]] = {"train": [], "val": [], "test": []}
     for name, part in drawn.items():
         if part:
@@ -253,68 +263,75 @@ def split_pairs(
     return parts
 
 
-def draw_split(names: Iterable[str], dataset: str, test: Sequence[str] = ()) -> dict[str, str]:
+def draw_split(
+    names: Iterable[str], dataset: str, listed: Mapping[str, Listed] | None = None
+) -> dict[str, str]:
     """The rule: order names by the sha256 of dataset and name, then count off.
 
-    No scene is in both training and test. Test pairs come first: the pinned ones, then whole
-    scenes, the smallest first, until the paper's count is reached. With fewer pairs than the paper
-    had, at most half are test pairs. Of the training pairs one in twenty validates.
+    No known scene is in both training and test. Test pairs come first: the listed ones if all are
+    present, else the pinned ones, then whole scenes, the smallest first, until the paper's count is
+    reached. With fewer pairs than the paper had, at most half are test pairs. Of the training
+    pairs one in twenty validates, listed validation pairs before others. Where the list names
+    scenes, a name that is not in it but begins like one that is could show any of them: not used.
 
     Args:
         names: all names that are present.
         dataset: a key of `DATASETS`.
-        test: test names that are already fixed.
+        listed: rows of an earlier list, from `read_list`.
 
     Returns:
         name → ``train``, ``val``, ``test`` or ``""`` (not used), sorted by name.
     """
-    known = _known(dataset)
-    order = sorted(set(names), key=lambda name: _draw(dataset, name))
-    scenes: dict[str, list[str]] = {}
-    for name in order:
-        scenes.setdefault(_scene(known, name), []).append(name)
-    wanted = min(known.test, len(order) // 2 if known.train else len(order))
-    chosen = list(test) or [name for name in known.pinned if name in order][:wanted]
-    barred = {_scene(known, name) for name in chosen}
-    if not test:
-        pool: list[str] = []
-        for scene in sorted(scenes, key=lambda scene: len(scenes[scene])):  # stable within a size
-            if len(chosen) + len(pool) >= wanted:
-                break
-            if scene not in barred:
-                pool += scenes[scene]
-                barred.add(scene)
-        chosen += sorted(pool, key=lambda name: _draw(dataset, name))[: wanted - len(chosen)]
-    train = [name for name in order if _scene(known, name) not in barred][: known.train]
-    validation = set(train[: max(len(train) // VALIDATION_SHARE, len(train) > 1)])
-    parts = {name: "" for name in order} | {name: "test" for name in chosen}
-    parts |= {name: "val" if name in validation else "train" for name in train}
-    return dict(sorted(parts.items()))
+    known, listed = _known(dataset), listed or {}
+    parts = dict.fromkeys(sorted(set(names)), "")
+    prefix = slice(known.scene or None)  # None: the whole name
+    unsure = {name[prefix] for name, row in listed.items() if row.scene}
+    rows = {
+        name: listed.get(name, Listed(""))
+        for name in sorted(parts, key=lambda name: _draw(dataset, name))
+        if name in listed or name[prefix] not in unsure
+    }
+    scene = {name: row.scene or name[prefix] for name, row in rows.items()}
+    chosen = [name for name, row in listed.items() if row.split == "test"]
+    if not chosen or not parts.keys() >= set(chosen):
+        chosen = _draw_test(known, scene)
+    barred = {scene[name] for name in chosen}
+    train = [name for name in rows if scene[name] not in barred][: known.train]
+    count = max(round(len(train) / VALIDATION_SHARE), len(train) > 1)
+    parts |= dict.fromkeys(chosen, "test") | dict.fromkeys(train, "train")
+    train.sort(key=lambda name: rows[name].split != "val")  # stable
+    return parts | dict.fromkeys(train[:count], "val")
+
+
+def _draw_test(known: Dataset, scene: Mapping[str, str]) -> list[str]:
+    """Pinned pairs, then whole scenes, the smallest first, up to the paper's count."""
+    wanted = min(known.test, len(scene) // 2 if known.train else len(scene))
+    chosen = [name for name in known.pinned if name in scene][:wanted]
+    barred = {scene[name] for name in chosen}
+    members: dict[str, list[str]] = {}
+    for name, place in scene.items():
+        members.setdefault(place, []).append(name)
+    pool: list[str] = []
+    for names in sorted(members.values(), key=len):  # stable within a size
+        if len(chosen) + len(pool) < wanted and scene[names[0]] not in barred:
+            pool += names
+    pool.sort(key=lambda name: _draw(known.name, name))
+    return chosen + pool[: wanted - len(chosen)]
 
 
 def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
-    """The committed list of a dataset, name → part; empty if there is none.
+    """The committed list of a dataset, name → part; see `read_list`."""
+    return {name: row.split for name, row in read_list(dataset, splits).items()}
+
+
+def read_list(dataset: str, splits: Path | str = SPLITS) -> dict[str, Listed]:
+    """The committed list of a dataset, name → row; empty if there is none.
 
     Raises:
         DatasetError: damaged, one name twice, a name that is a path, or an unknown part.
     """
-    return {name: part for name, (part, _) in _read_list(dataset, splits).items()}
-
-
-def read_hashes(dataset: str, splits: Path | str = SPLITS) -> dict[str, tuple[str, str]]:
-    """Hashes of the committed list, name → sha256 of the infrared and of the visible file.
-
-    Raises:
-        DatasetError: see `read_split`.
-    """
-    return {name: hashes for name, (_, hashes) in _read_list(dataset, splits).items()}
-
-
-def _read_list(dataset: str, splits: Path | str) -> dict[str, tuple[str, tuple[str, str]]]:
     path = Path(splits) / f"{_known(dataset).name}.csv"
-    if not path.is_file():
-        return {}
-    rows: dict[str, tuple[str, tuple[str, str]]] = {}
+    rows: dict[str, Listed] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
@@ -323,38 +340,12 @@ def _read_list(dataset: str, splits: Path | str) -> dict[str, tuple[str, tuple[s
                     raise DatasetError(f"{path}: {name!r} is not the name of a pair")
                 if name in rows or part not in ("train", "val", "test", ""):
                     raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
-                rows[name] = part, (row.get("sha256_ir") or "", row.get("sha256_vi") or "")
+                rows[name] = Listed(**{key: row.get(key) or "" for key in Listed._fields})
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as a list of pairs ({error})") from error
     return rows
-
-
-def write_split(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS) -> Path:
-    """Draw a split over these pairs and write it with the sha256 of every file.
-
-    Raises:
-        DatasetError: one image in both training and test, under two names.
-    """
-    drawn = draw_split([pair.name for pair in pairs], dataset)
-    rows, owner = [], {}
-    for pair in pairs:
-        part = drawn[pair.name]
-        hashes = [file_sha256(path) for path in (pair.ir, pair.vi)]
-        for value in hashes if part else ():
-            first_name, first = owner.setdefault(value, (pair.name, part))
-            if (first == "test") != (part == "test"):
-                raise DatasetError(
-                    f"{dataset}: {first_name} ({first}) and {pair.name} ({part}) share an image"
-                )
-        rows.append((pair.name, part, *hashes))
-    path = Path(splits) / f"{dataset}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "split", "sha256_ir", "sha256_vi"))
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
-    return path
 
 
 def status(root: Path | str) -> list[dict[str, object]]:
@@ -398,10 +389,6 @@ def _known(dataset: str) -> Dataset:
     if dataset not in DATASETS:
         raise DatasetError(f"dataset {dataset!r} is not known; one of {', '.join(DATASETS)}")
     return DATASETS[dataset]
-
-
-def _scene(known: Dataset, name: str) -> str:
-    return name[: known.scene] if known.scene else name
 
 
 def _draw(dataset: str, name: str) -> str:

@@ -91,23 +91,21 @@ class Canvas:
             self.axes.add_patch(Circle(point, 0.022, color=INK, zorder=3))
 
 
-def draw_network(encoder_title: str, residual: bool = True) -> Figure:
+def draw_network(encoder_title: str) -> Figure:
     """Figure 1: the whole network.
 
     Args:
         encoder_title: what stands for CLIP, from `ImageEncoder.title`.
-        residual: as in `NetworkConfig`.
     """
     with mpl.rc_context(STYLE):
-        canvas = Canvas(TEXT_WIDTH, 3.75)
+        canvas = Canvas(TEXT_WIDTH, 3.3)
         _draw_encoders(canvas, encoder_title)
         _draw_fusion(canvas)
-        _draw_output(canvas, residual)
     return canvas.figure
 
 
-ROWS = (2.75, 0.55)  # of the infrared and of the visible image in Figure 1
 MIDDLE = 1.65
+ROWS = (2.75, 0.55)  # of the infrared and of the visible image in Figure 1
 
 
 def _draw_encoders(canvas: Canvas, encoder_title: str) -> None:
@@ -133,37 +131,36 @@ def _draw_encoders(canvas: Canvas, encoder_title: str) -> None:
 
 
 def _draw_fusion(canvas: Canvas) -> None:
-    """Middle of Figure 1: CFF and FD."""
+    """Right part of Figure 1: CFF, FD and the fused image."""
     canvas.box((4.0, MIDDLE), (0.52, 2.7), "CFF\nFig. 3", FUSION)
     canvas.arrow((4.26, MIDDLE), (4.86, MIDDLE), symbol=r"$\hat{F}_f$", shape="2C×H×W")
     stages = "N × Restormer\nfeature\nextraction layer\n3×3 conv., Tanh"
     canvas.box((5.3, MIDDLE), (0.88, 0.78), f"FD\n{stages}", FUSION)
+    canvas.arrow((5.74, MIDDLE), (6.18, MIDDLE))
+    canvas.box((6.44, MIDDLE), (0.52, 0.52), "$I_f$\n1×H×W", FUSION)
 
 
-def _draw_output(canvas: Canvas, residual: bool) -> None:
-    """Right part of Figure 1, and the way past the network if there is one."""
-    canvas.box((6.82, MIDDLE), (0.48, 0.52), "$I_f$\n1×H×W", FUSION)
-    if not residual:
-        canvas.arrow((5.74, MIDDLE), (6.58, MIDDLE), shape="1×H×W")
-        return
-    lane, luma, joined = 3.45, 0.42, (6.27, MIDDLE)
-    canvas.arrow((5.74, MIDDLE), (joined[0] - RADIUS, MIDDLE), shape="1×H×W")
-    canvas.operator(joined, "+")
-    canvas.arrow((joined[0] + RADIUS, MIDDLE), (6.58, MIDDLE))
-    canvas.text((joined[0], MIDDLE - 0.3), "clamp")
-    canvas.text((joined[0], MIDDLE - 0.42), "to [−1, 1]")
-    canvas.arrow((0.4, ROWS[1]), (0.14, ROWS[1]), (0.14, lane), (1.2, lane), at=(0.84, lane),
-                 symbol="$Y_v$")  # fmt: skip
-    canvas.box((luma, lane), (0.38, 0.24), "luma", VISIBLE)
-    canvas.arrow((1.06, ROWS[0]), (1.06, lane - 0.11), (1.2, lane - 0.11))
-    canvas.dots([(1.06, ROWS[0])])
-    canvas.box((1.66, lane), (0.92, 0.36), "pixelwise max")
-    canvas.arrow((2.12, lane), (joined[0], lane), (joined[0], MIDDLE + RADIUS), at=(4.0, lane),
-                 symbol="$\\max(I_i, Y_v)$", shape="1×H×W")  # fmt: skip
+def _draw_clip(canvas: Canvas, left: float, rows: tuple[float, float], end: float) -> None:
+    """Both images, the frozen encoder, and an arrow with each one's feature, to ``end``."""
+    middle = sum(rows) / 2
+    for y, which, shape, colour in zip(
+        rows, "iv", ("1×H×W", "3×H×W"), (INFRARED, VISIBLE), strict=True
+    ):
+        canvas.box((left, y), (0.5, 0.42), f"$I_{which}$\n{shape}", colour)
+        canvas.arrow((left + 0.25, y), (left + 0.42, y))
+        canvas.arrow((left + 1.16, y), (end, y), symbol=f"$F_{which}^c$", shape="E")
+    size = (0.74, rows[0] - rows[1] + 0.42)
+    canvas.box(
+        (left + 0.79, middle),
+        size,
+        "CLIP\nimage encoder,\nfrozen; here:\nsee Fig. 1",
+        ENCODER,
+        ls="--",
+    )
 
 
 def draw_injection() -> Figure:
-    """Figure 2: clip-driven information injection, CII, equations 1 and 2."""
+    """Figure 2: CLIP-driven information injection, CII, equations 1 and 2."""
     with mpl.rc_context(STYLE):
         canvas = Canvas(TEXT_WIDTH, 2.9)
         _draw_mixing(canvas)
@@ -172,23 +169,22 @@ def draw_injection() -> Figure:
 
 
 def _draw_mixing(canvas: Canvas) -> None:
-    """Upper part of Figure 2: equation 1 and the Adapter."""
-    rows, high = (2.6, 1.85), 2.225
-    weights, colours = ("$W_i$\nE, learned", "$W_v = 1 - W_i$\nE"), (INFRARED, VISIBLE)
-    for y, which, weight, colour in zip(rows, "iv", weights, colours, strict=True):
-        canvas.box((0.4, y), (0.5, 0.42), f"$F_{which}^c$\nE", colour)
-        canvas.arrow((0.65, y), (1.55 - RADIUS, y))
-        canvas.operator((1.55, y), "⊙")
-        canvas.box((2.5, y), (0.96, 0.36), weight)
-        canvas.arrow((2.02, y), (1.55 + RADIUS, y))
+    """Upper part of Figure 2: equation 1."""
+    rows, high, mixed = (2.6, 1.85), 2.225, 2.1
+    _draw_clip(canvas, 0.35, rows, mixed - RADIUS)
+    for y, weight in zip(rows, ("$W_i$\nE, learned", "$W_v = 1 - W_i$\nE"), strict=True):
+        canvas.operator((mixed, y), "⊙")
+        canvas.box((2.95, y), (0.96, 0.36), weight)
+        canvas.arrow((2.47, y), (mixed + RADIUS, y))
         side = RADIUS if y < high else -RADIUS
-        canvas.arrow((1.55, y + side), (1.55, high - side))
-    canvas.operator((1.55, high), "+")
-    canvas.arrow((1.55 + RADIUS, high), (3.55, high), symbol="eq. 1", shape="E", at=(3.28, high))
-    adapter = "Adapter $A$\nlinear, E → E/8\nReLU\nlinear, E/8 → C"
-    canvas.box((4.15, high), (1.2, 0.62), adapter, ENCODER)
-    canvas.arrow((4.75, high), (5.2, high), (5.2, 0.85 + RADIUS), symbol="$A(\\cdot)$",
-                 shape="C×1×1", at=(5.44, high))  # fmt: skip
+        canvas.arrow((mixed, y + side), (mixed, high - side))
+    canvas.operator((mixed, high), "+")
+    canvas.arrow((mixed + RADIUS, high), (3.65, high), shape="E", at=(3.54, high))
+    adapter = "Adapter $A$\nlinear, E → E/8\nlinear, E/8 → C"
+    canvas.box((4.2, high), (1.1, 0.54), adapter, ENCODER)
+    canvas.arrow((4.75, high), (5.2, high), (5.2, 0.85 + RADIUS))
+    canvas.text((5.27, high + 0.04), "$F^c$  (eq. 1)", size=SMALL, ha="left")
+    canvas.text((5.27, high - 0.1), "C×1×1", ha="left")
     canvas.text((5.27, 1.5), "the same at every pixel", ha="left", color=FAINT)
 
 
@@ -200,9 +196,9 @@ def _draw_expansion(canvas: Canvas) -> None:
     canvas.box((2.15, y), (1.2, 0.62), "SEP\n3×3 conv., C → C\nReLU\n3×3 conv., C → C", ENCODER)
     canvas.arrow((2.75, y), (3.4 - RADIUS, y), shape=SEVERAL)
     canvas.operator((3.4, y), "σ")
-    canvas.arrow((3.4 + RADIUS, y), (5.2 - RADIUS, y), symbol="$W_s$", shape=SEVERAL, at=(4.15, y))
+    canvas.arrow((3.4 + RADIUS, y), (5.2 - RADIUS, y), symbol="$W$", shape=SEVERAL, at=(4.15, y))
     canvas.operator((5.2, y), "⊙")
-    canvas.arrow((5.2 + RADIUS, y), (5.95 - RADIUS, y), shape=SEVERAL)
+    canvas.arrow((5.2 + RADIUS, y), (5.95 - RADIUS, y), symbol="$F^s$", shape=SEVERAL)
     canvas.operator((5.95, y), "+")
     canvas.arrow((1.0, y), (1.0, skip), (5.95, skip), (5.95, y - RADIUS), shape=SEVERAL,
                  at=(3.4, skip + 0.18))  # fmt: skip
@@ -213,7 +209,7 @@ def _draw_expansion(canvas: Canvas) -> None:
 
 
 def draw_feature_fusion() -> Figure:
-    """Figure 3: clip-guided feature fusion, CFF, equations 3 to 5."""
+    """Figure 3: CLIP-guided feature fusion, CFF, equations 3 to 5."""
     with mpl.rc_context(STYLE):
         canvas = Canvas(TEXT_WIDTH, 3.3)
         _draw_channel_weights(canvas)
@@ -223,45 +219,44 @@ def draw_feature_fusion() -> Figure:
 
 def _draw_channel_weights(canvas: Canvas) -> None:
     """Left part of Figure 3: IRA, VIA and the concatenation of equation 3."""
-    for y, which, name, colour in ((2.45, "i", "IRA", INFRARED), (0.85, "v", "VIA", VISIBLE)):
-        away = 1 if y > 1.65 else -1  # from the middle
-        up, edge = 0.52 * away, 1.65 + 0.16 * away
-        canvas.box((0.35, y), (0.5, 0.42), f"$\\hat{{F}}_{which}$\nC×H×W", colour)
-        canvas.box((0.35, y + up), (0.5, 0.42), f"$F_{which}^c$\nE", ENCODER)
-        canvas.arrow((0.6, y + up), (0.78, y + up))
-        canvas.box((1.18, y + up), (0.8, 0.42), f"{name}\ntwo linear layers\nE → C", ENCODER)
-        canvas.arrow((1.58, y + up), (1.82 - RADIUS, y + up))
-        canvas.operator((1.82, y + up), "σ")
-        canvas.arrow((1.82 + RADIUS, y + up), (2.3, y + up), (2.3, y + RADIUS * away))
-        canvas.text((2.36, y + up + 0.04), f"$W_{which}^c$", size=SMALL, ha="left")
-        canvas.text((2.36, y + up - 0.1), "C×1×1", ha="left")
-        canvas.arrow((0.6, y), (2.3 - RADIUS, y))
-        canvas.operator((2.3, y), "⊙")
-        canvas.arrow((2.3, y - RADIUS * away), (2.3, edge))
-        canvas.text((2.24, (y + edge) / 2), SEVERAL, ha="right")
-    canvas.box((2.3, 1.65), (0.62, 0.32), "concat.", FUSION)
+    rows, mixed, joined = (1.95, 1.35), 2.32, 3.04
+    _draw_clip(canvas, 0.35, rows, mixed - 0.4)
+    drawn = zip(rows, (2.75, 0.55), "iv", ("IRA", "VIA"), (INFRARED, VISIBLE), strict=True)
+    for y, outer, which, name, colour in drawn:
+        away = 1 if y > MIDDLE else -1  # from the middle
+        canvas.box((0.35, outer), (0.5, 0.42), f"$\\hat{{F}}_{which}$\nC×H×W", colour)
+        canvas.arrow((0.6, outer), (mixed - RADIUS, outer))
+        canvas.operator((mixed, outer), "⊙")
+        canvas.box((mixed, y), (0.8, 0.42), f"{name}\ntwo linear layers\nE → C", ENCODER)
+        canvas.arrow((mixed, y + 0.21 * away), (mixed, outer - RADIUS * away))
+        canvas.text((mixed - 0.06, (y + outer) / 2 + 0.1 * away + 0.06), f"$W_{which}^c$",
+                    size=SMALL, ha="right")  # fmt: skip
+        canvas.text((mixed - 0.06, (y + outer) / 2 + 0.1 * away - 0.08), "C×1×1", ha="right")
+        canvas.arrow((mixed + RADIUS, outer), (joined, outer), (joined, MIDDLE + 0.16 * away),
+                     shape=SEVERAL)  # fmt: skip
+    canvas.box((joined, MIDDLE), (0.46, 0.32), "concat.", FUSION)
 
 
 def _draw_spatial_weights(canvas: Canvas) -> None:
     """Right part of Figure 3: Sobel and SAWP of equation 4, the sum of equation 5."""
-    y, low, high = 1.65, 0.55, 2.6
-    canvas.arrow((2.61, y), (5.2 - RADIUS, y), at=(3.62, y),
+    y, low, high, product, total = MIDDLE, 0.55, 2.75, 5.55, 6.2
+    canvas.arrow((3.27, y), (product - RADIUS, y), at=(4.0, y),
                  symbol="$F_f$  (eq. 3)", shape="2C×H×W")  # fmt: skip
-    canvas.dots([(3.05, y), (4.25, y)])
-    canvas.arrow((3.05, y), (3.05, low), (3.2, low))
-    canvas.box((3.58, low), (0.76, 0.5), "Sobel\n$|G_x| + |G_y|$\n2C×H×W", FUSION)
-    canvas.arrow((3.96, low), (4.13, low))
-    canvas.box((4.59, low), (0.92, 0.62), "SAWP\n3×3 conv., 2C → C\nReLU\n3×3 conv., C → 1", FUSION)
-    canvas.arrow((5.05, low), (5.2, low), (5.2, 0.95 - RADIUS))
-    canvas.operator((5.2, 0.95), "σ")
-    canvas.arrow((5.2, 0.95 + RADIUS), (5.2, y - RADIUS))
-    canvas.text((5.27, 1.33), "$W_s$  (eq. 4)", size=SMALL, ha="left")
-    canvas.text((5.27, 1.2), "1×H×W", ha="left")
-    canvas.operator((5.2, y), "⊙")
-    canvas.arrow((5.2 + RADIUS, y), (5.95 - RADIUS, y), shape="2C×H×W")
-    canvas.operator((5.95, y), "+")
-    canvas.arrow((4.25, y), (4.25, high), (5.95, high), (5.95, y + RADIUS), shape="2C×H×W",
-                 at=(5.1, high))  # fmt: skip
-    canvas.arrow((5.95 + RADIUS, y), (6.45, y))
-    canvas.box((6.72, y), (0.54, 0.42), "$\\hat{F}_f$\n2C×H×W", FUSION)
-    canvas.text((6.0, y + 0.24), "eq. 5", size=SMALL, ha="left")
+    canvas.dots([(3.45, y), (4.6, y)])
+    canvas.arrow((3.45, y), (3.45, low), (3.6, low))
+    canvas.box((3.96, low), (0.72, 0.5), "Sobel\n$|G_x| + |G_y|$\n2C×H×W", FUSION)
+    canvas.arrow((4.32, low), (4.47, low))
+    canvas.box((4.93, low), (0.92, 0.62), "SAWP\n3×3 conv., 2C → C\nReLU\n3×3 conv., C → 1", FUSION)
+    canvas.arrow((5.39, low), (product, low), (product, 0.95 - RADIUS))
+    canvas.operator((product, 0.95), "σ")
+    canvas.arrow((product, 0.95 + RADIUS), (product, y - RADIUS))
+    canvas.text((product + 0.07, 1.33), "$W_s$  (eq. 4)", size=SMALL, ha="left")
+    canvas.text((product + 0.07, 1.2), "1×H×W", ha="left")
+    canvas.operator((product, y), "⊙")
+    canvas.arrow((product + RADIUS, y), (total - RADIUS, y), shape="2C×H×W")
+    canvas.operator((total, y), "+")
+    canvas.arrow((4.6, y), (4.6, high), (total, high), (total, y + RADIUS), shape="2C×H×W",
+                 at=(5.4, high))  # fmt: skip
+    canvas.arrow((total + RADIUS, y), (6.52, y))
+    canvas.box((6.79, y), (0.52, 0.42), "$\\hat{F}_f$\n2C×H×W", FUSION)
+    canvas.text((total + 0.05, y + 0.24), "eq. 5", size=SMALL, ha="left")

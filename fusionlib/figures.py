@@ -25,6 +25,7 @@ ZOOM_COLUMNS = ["figure", "dataset", "name", "x", "y", "width", "height"]
 ZOOM_COLOURS = ("#ff4b00", "#00b4ff")  # apart for every kind of colour vision
 IMAGE_DPI = 200  # of figures with many images
 GAP = 0.025  # between images, inches
+LOOK = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "auto"}
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
     "font.size": 8,
@@ -145,40 +146,33 @@ def zoom_grid(scenes: Sequence[Scene], columns: Sequence[str], width: float = TE
     titles = [textwrap.fill(title, 12) for title in columns]
     left, top = 0.28, 0.08 + 0.12 * (1 + max(title.count("\n") for title in titles))
     cell = (width - left) / len(columns) - GAP
-    heights = [_heights(scene, cell) for scene in scenes]
+    heights = [heights_of(scene, cell) for scene in scenes]
     total = top + sum(sum(pair) + 3 * GAP for pair in heights)
     with mpl.rc_context(STYLE | PLAIN):
         figure = plt.figure(figsize=(width, total))
-
-        def place(x: float, y: float, w: float, h: float) -> plt.Axes:
-            """Axes by their upper left corner, inches."""
-            axis = figure.add_axes((x / width, 1 - (y + h) / total, w / width, h / total))
-            axis.set(xticks=[], yticks=[])
-            return axis
-
         y = top
         for scene, (height, zoomed) in zip(scenes, heights, strict=True):
-            middle = 1 - (y + (height + zoomed) / 2) / total
-            figure.text(
-                left * 0.45 / width, middle, scene.label, rotation=90, ha="center", va="center",
-                fontsize=6.5, linespacing=1.1,
-            )  # fmt: skip
+            middle = y + (height + zoomed) / 2
+            write_at(figure, left * 0.45, middle, scene.label, rotation=90, linespacing=1.1)
             for j, image in enumerate(scene.images):
                 if image is not None:
                     x = left + j * (cell + GAP)
-                    below = x, y + height + GAP, cell
-                    _show_with_zooms(place, place(x, y, cell, height), image, scene.zooms, below)
+                    show_image(axes_at(figure, x, y, cell, height), image, scene.zooms)
+                    small = (cell - GAP) / 2
+                    for i in range(len(scene.zooms)):
+                        axis = axes_at(
+                            figure, x + i * (small + GAP), y + height + GAP, small, zoomed
+                        )
+                        show_detail(axis, image, scene.zooms, i)
             y += height + zoomed + 3 * GAP
         for j, title in enumerate(titles):
-            middle = (left + j * (cell + GAP) + cell / 2) / width
-            figure.text(
-                middle, 1 - (top - GAP) / total, title, ha="center", va="bottom", fontsize=7
-            )
+            x = left + j * (cell + GAP) + cell / 2
+            write_at(figure, x, top - GAP, title, va="bottom", fontsize=7)
     return figure
 
 
-def _heights(scene: Scene, cell: float) -> tuple[float, float]:
-    """Of the images and of the details below them, inches."""
+def heights_of(scene: Scene, cell: float, detail: float = 0) -> tuple[float, float]:
+    """Of an image ``cell`` wide and of its details (0: two fit side by side below it), inches."""
     rows, columns = next(image.shape[:2] for image in scene.images if image is not None)
     for x, y, w, h in scene.zooms:
         if min(x, y) < 0 or min(w, h) < 1 or x + w > columns or y + h > rows:
@@ -186,23 +180,42 @@ def _heights(scene: Scene, cell: float) -> tuple[float, float]:
                 f"{scene.label}: the region {x}, {y}, {w}, {h} (x, y, width, height) is not inside "
                 f"its image of {columns}×{rows}; see {ZOOMS.name}"
             )
-    zoomed = (cell - GAP) / 2 * scene.zooms[0][3] / scene.zooms[0][2] if scene.zooms else 0
+    wide = detail or (cell - GAP) / 2
+    zoomed = wide * scene.zooms[0][3] / scene.zooms[0][2] if scene.zooms else 0
     return cell * rows / columns, zoomed
 
 
-def _show_with_zooms(place, axis, image, zooms, below: tuple[float, float, float]) -> None:
-    """An image with frames in it, and what they frame side by side below it."""
-    look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "auto"}
-    axis.imshow(image, **look)
+def axes_at(figure: Figure, x: float, y: float, w: float, h: float) -> plt.Axes:
+    """Empty axes by their upper left corner, inches."""
+    width, height = figure.get_size_inches()
+    axis = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+    axis.set(xticks=[], yticks=[])
+    return axis
+
+
+def write_at(figure: Figure, x: float, y: float, text: str, **style: object) -> None:
+    """Text around a point, inches from the upper left corner."""
+    width, height = figure.get_size_inches()
+    where = {"ha": "center", "va": "center", "fontsize": 6.5} | style
+    figure.text(x / width, 1 - y / height, text, **where)
+
+
+def show_image(axis: plt.Axes, image: np.ndarray, zooms=(), title: str = "") -> None:
+    """An image with frames in it, and a title in its corner."""
+    axis.imshow(image, **LOOK)
     axis.spines[:].set_visible(False)
-    left, top, cell = below
-    width = (cell - GAP) / 2
-    for i, (x, y, w, h) in enumerate(zooms):
-        colour = ZOOM_COLOURS[i]
+    for colour, (x, y, w, h) in zip(ZOOM_COLOURS, zooms, strict=False):
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=0.8))
-        detail = place(left + i * (width + GAP), top, width, width * h / w)
-        detail.imshow(image[y : y + h, x : x + w], **look)
-        detail.spines[:].set(visible=True, color=colour, linewidth=1)
+    if title:
+        box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.5}
+        axis.text(0.02, 0.03, title, transform=axis.transAxes, fontsize=7, bbox=box)
+
+
+def show_detail(axis: plt.Axes, image: np.ndarray, zooms, i: int) -> None:
+    """What frame i frames."""
+    x, y, w, h = zooms[i]
+    axis.imshow(image[y : y + h, x : x + w], **LOOK)
+    axis.spines[:].set(visible=True, color=ZOOM_COLOURS[i], linewidth=1)
 
 
 def metric_boxes(frame: pd.DataFrame) -> Figure:
@@ -329,13 +342,13 @@ def training_curves(log: pd.DataFrame, title: str = "") -> Figure:
             1, 2, figsize=(TEXT_WIDTH, 2.5), width_ratios=(3, 1), layout="constrained"
         )
         for column, label in (
-            ("loss", "L (eq. 8)"),
-            ("loss_int", "L_int (eq. 6)"),
-            ("loss_grad", "L_grad (eq. 7)"),
+            ("loss", "ℓ_f (eq. 6)"),
+            ("loss_grad", "ℓ_g (eq. 7)"),
+            ("loss_int", "ℓ_i (eq. 8)"),
         ):
             left.plot(log["step"], log[column].rolling(smooth, 1).mean(), label=label, lw=1)
         for column, look, label in (
-            ("val_loss", "k.-", "L, validation"),
+            ("val_loss", "k.-", "ℓ_f, validation"),
             ("val_loss_average", "k.:", "the same, averaged weights"),
         ):
             if column in log and log[column].notna().any():

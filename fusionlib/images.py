@@ -5,6 +5,7 @@ Inside the package an infrared image is ``(H, W)`` and a visible one ``(H, W, 3)
 """
 
 import functools
+import hashlib
 import io
 import secrets
 import struct
@@ -59,7 +60,7 @@ def read_ir(
     Raises:
         ImageError: not an image, damaged, or of a kind named in the message.
     """
-    image = _decode(Path(path), frame, max_pixels, ir_range)
+    image = _normalise(path, _decode(Path(path), frame, max_pixels), ir_range)
     if image.ndim == 2:
         return image
     spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
@@ -86,14 +87,33 @@ def read_vi(path: Path | str, *, frame: int | None = None, max_pixels: int = MAX
     Raises:
         ImageError: not an image, damaged, or of a kind named in the message.
     """
-    image = _decode(Path(path), frame, max_pixels)
+    image = _normalise(path, _decode(Path(path), frame, max_pixels))
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
 def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
     """Read any image as what the metrics see: (H, W), uint8 luma, rounded half up."""
-    image = _decode(Path(path), frame, MAX_PIXELS)
+    image = _normalise(path, _decode(Path(path), frame, MAX_PIXELS))
     return luma8(image) if image.ndim == 3 else np.rint(image * 255).astype(np.uint8)
+
+
+def pixel_sha256(path: Path | str) -> str:
+    """sha256 of depth, shape and stored levels of an image, whatever file format holds them.
+
+    What is read alike is hashed alike: lossless copies, colours of a palette, an orientation in
+    the file and the same image turned, grey and three equal channels.
+
+    Raises:
+        ImageError: not an image, damaged, or of a kind named in the message.
+    """
+    stored = _decode(Path(path), None, MAX_PIXELS)
+    if stored.ndim == 3:
+        red, green, blue = np.moveaxis(stored, 2, 0)
+        stored = red if np.array_equal(red, green) and np.array_equal(red, blue) else stored
+    stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{stored.dtype.str}{stored.shape}".encode())
+    digest.update(stored)
+    return digest.hexdigest()
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -202,10 +222,8 @@ def save_image(path: Path | str, image: Array) -> Path:
     return path
 
 
-def _decode(
-    path: Path, frame: int | None, max_pixels: int, value_range: Range | None = None
-) -> Array:
-    """The one decode function: file → (H, W) or (H, W, 3), float32 in [0, 1]."""
+def _decode(path: Path, frame: int | None, max_pixels: int) -> Array:
+    """The one decode function: file → (H, W) or (H, W, 3), levels as stored."""
     _check_file(path)
     try:
         with warnings.catch_warnings():
@@ -226,7 +244,7 @@ def _decode(
                         _check_tiff_strips(path, image)
                     image.load()
                     image = ImageOps.exif_transpose(image)
-        stored = _to_array(path, image)
+        return _to_array(path, image)
     except (ImageError, UserWarning):  # the latter where the user made warnings errors
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, whatever max_pixels is
@@ -236,7 +254,6 @@ def _decode(
             f"{path}: cannot be read as an image, damaged or not one ({error}); "
             f"accepted: {', '.join(SUFFIXES)}"
         ) from error
-    return _normalise(path, stored, value_range)
 
 
 def _check_file(path: Path) -> None:
@@ -330,7 +347,7 @@ def _to_array(path: Path, image: Image.Image) -> Array:
     return np.asarray(image)
 
 
-def _normalise(path: Path, stored: Array, value_range: Range | None) -> Array:
+def _normalise(path: Path | str, stored: Array, value_range: Range | None = None) -> Array:
     """Stored pixels to float32 in [0, 1]."""
     if stored.dtype.kind == "f" and (bad := int(np.sum(~np.isfinite(stored)))):
         raise ImageError(f"{path}: {bad} pixels are not finite")

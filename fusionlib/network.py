@@ -6,8 +6,9 @@
                             ▲         │
     frozen image encoder ───┴─────────┘   c_ir, c_vi
 
-Source: CLIP-driven infrared and visible image fusion, Frontiers in Neurorobotics 2024,
-doi:10.3389/fnbot.2024.1521603; the Restormer block after Zamir et al., CVPR 2022.
+Source: Yang et al., MGFusion, Frontiers in Neurorobotics 2024, doi:10.3389/fnbot.2024.1521603,
+sections 3.1 to 3.3, to the letter; the Restormer block after Zamir et al., CVPR 2022. What the
+paper leaves open is listed in docs/choices.md.
 Images are in [-1, 1]. Shapes: B batch, C width, E length of the encoder's feature, H × W pixels.
 """
 
@@ -34,8 +35,6 @@ class NetworkConfig:
         reduction: E / hidden width of Adapter, IRA and VIA.
         use_cii: inject encoder features; False is the ablation "without CII".
         use_cff: fuse guided by encoder features; False concatenates ("without CFF").
-        residual: FD's Tanh is added to max(I_i, Y_v), the target of equation 6, so that training
-            need not find brightness first; False makes it the fused luma itself.
     """
 
     embed: int = 512
@@ -46,7 +45,6 @@ class NetworkConfig:
     reduction: int = 8
     use_cii: bool = True
     use_cff: bool = True
-    residual: bool = True
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -174,11 +172,12 @@ def image_encoder(channels_in: int, config: NetworkConfig) -> nn.Sequential:
 
 
 def two_linear(config: NetworkConfig) -> nn.Sequential:
-    """Adapter, IRA or VIA: two linear layers, (B, E) → (B, C)."""
+    """Adapter, IRA or VIA: two linear layers, of which the paper names no activation.
+
+    (B, E) → (B, C).
+    """
     hidden = max(config.embed // config.reduction, config.width)
-    return nn.Sequential(
-        nn.Linear(config.embed, hidden), nn.ReLU(), nn.Linear(hidden, config.width)
-    )
+    return nn.Sequential(nn.Linear(config.embed, hidden), nn.Linear(hidden, config.width))
 
 
 def two_convolutions(channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
@@ -211,8 +210,9 @@ class InformationInjection(nn.Module):
     """CII: adds what the image encoder knows about the scene to one feature map.
 
     Equation:
-        (1) c = W_i ⊙ F_i^c + W_v ⊙ F_v^c,  W_v = 1 − W_i
-        (2) F̂ = F + W_s ⊙ A(c),  W_s = sigmoid(SEP(F))
+        (1) F^c = A(F_i^c ⊙ W_i + F_v^c ⊙ W_v),  W_v = 1 − W_i
+        not numbered: W = sigmoid(SEP(F)), F^s = W ⊙ F^c, broadcast over the pixels
+        (2) F̂ = F + F^s
     """
 
     def __init__(self, config: NetworkConfig):
@@ -223,18 +223,18 @@ class InformationInjection(nn.Module):
 
     def forward(self, f: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """(B, C, H, W), (B, E), (B, E) → (B, C, H, W)."""
-        mixed = self.w_ir * c_ir + (1 - self.w_ir) * c_vi  # eq. 1, (B, E)
-        semantic = self.adapter(mixed)[:, :, None, None]  # A(c), (B, C, 1, 1)
-        expansion = torch.sigmoid(self.sep(f))  # W_s, (B, C, H, W)
-        return f + expansion * semantic  # eq. 2
+        mixed = self.w_ir * c_ir + (1 - self.w_ir) * c_vi  # (B, E)
+        semantic = self.adapter(mixed)[:, :, None, None]  # F^c, eq. 1, (B, C, 1, 1)
+        expansion = torch.sigmoid(self.sep(f))  # W, (B, C, H, W)
+        return f + expansion * semantic  # F + F^s, eq. 2
 
 
 class FeatureFusion(nn.Module):
     """CFF: chooses channels by the encoder's features, and places by the gradients there.
 
     Equation:
-        (3) F_f = [W_i^c ⊙ F̂_i, W_v^c ⊙ F̂_v],  W_i^c = sigmoid(IRA(F_i^c)), W_v^c likewise (VIA)
-        (4) W_s = sigmoid(S(|∇F_f|)),  S: SAWP
+        (3) F_f = [W_i^c ⊙ F̂_i, W_v^c ⊙ F̂_v],  W_i^c = IRA(F_i^c), W_v^c = VIA(F_v^c)
+        (4) W_s = sigmoid(S(∇F_f)),  S: SAWP; of ∇, |G_x| + |G_y| is taken
         (5) F̂_f = F_f + W_s ⊙ F_f
     """
 
@@ -246,8 +246,8 @@ class FeatureFusion(nn.Module):
 
     def forward(self, f_ir: Tensor, f_vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """2 × (B, C, H, W), 2 × (B, E) → (B, 2C, H, W)."""
-        w_ir = torch.sigmoid(self.ira(c_ir))[:, :, None, None]  # W_i^c, (B, C, 1, 1)
-        w_vi = torch.sigmoid(self.via(c_vi))[:, :, None, None]  # W_v^c, (B, C, 1, 1)
+        w_ir = self.ira(c_ir)[:, :, None, None]  # W_i^c, (B, C, 1, 1)
+        w_vi = self.via(c_vi)[:, :, None, None]  # W_v^c, (B, C, 1, 1)
         f_fused = torch.cat([w_ir * f_ir, w_vi * f_vi], dim=1)  # eq. 3, (B, 2C, H, W)
         g_x, g_y = sobel(f_fused)
         w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
@@ -277,9 +277,6 @@ class FusionNet(nn.Module):
             nn.Conv2d(config.width, 1, 3, padding=1),
             nn.Tanh(),
         )
-        if config.residual:  # an untrained network gives max(I_i, Y_v)
-            nn.init.zeros_(self.decoder[2].weight)
-            nn.init.zeros_(self.decoder[2].bias)
 
     def forward(self, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """Fuse.
@@ -303,8 +300,4 @@ class FusionNet(nn.Module):
             f_fused = self.cff(f_ir, f_vi, c_ir, c_vi)  # (B, 2C, H, W)
         else:
             f_fused = torch.cat([f_ir, f_vi], dim=1)  # (B, 2C, H, W)
-        out = self.decoder(f_fused)  # (B, 1, H, W)
-        if self.config.residual:
-            y = (vi * LUMA.to(vi)).sum(dim=1, keepdim=True)  # Y_v, (B, 1, H, W)
-            out = (torch.maximum(ir, y) + out).clamp(-1, 1)
-        return out
+        return self.decoder(f_fused)  # I_f, (B, 1, H, W)

@@ -1,4 +1,4 @@
-"""Tables 1 to 3: measured means beside reported numbers, as CSV, Markdown, LaTeX and HTML.
+"""Tables 1 to 4: measured means beside reported numbers, as CSV, Markdown, LaTeX and HTML.
 
 All four are written from one table of cells, so that they cannot differ; what comes from outside
 (names of methods and datasets, notes) is escaped for each of them.
@@ -14,14 +14,12 @@ import pandas as pd
 from fusionlib.files import write_atomically
 from fusionlib.metrics import METRICS
 from fusionlib.statistics import LEVEL
-from fusionlib.tables import escape_markdown
+from fusionlib.tables import DECIMALS, escape_markdown
 
 CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
 REPORTED, MEASURED = "reported", "measured"
-DECIMALS = {"qcv": 1, "ag": 3}  # as the paper prints them; four of the others
 COLOURS = ("C00000", "0057B8", "1B7F3B")  # of the first, second and third place
 TEXTS = 3  # columns before the numbers
-LETTERS = "abcdefgh"  # of footnotes
 MARK = "†"  # significantly different from ours
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
@@ -38,11 +36,12 @@ small { display: block; color: #666 } sup { line-height: 0 } .reported { color: 
 """
 
 
-def find_places(cells: pd.DataFrame) -> pd.Series:
-    """1, 2, 3 for the best three of the cells of one dataset, kind of row and metric; else 0.
+def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
+    """1, 2, 3 for the best of the cells of one dataset, kind of row and metric; else 0.
 
     Args:
         cells: columns `CELLS`.
+        last: the last place that counts.
 
     Returns:
         In the order of the cells. Equal values share the better place; a value that has no rival
@@ -52,7 +51,7 @@ def find_places(cells: pd.DataFrame) -> pd.Series:
     signed = cells["value"].where(~is_lower, -cells["value"])
     grouped = signed.groupby([cells[key] for key in ("dataset", "row", "metric")])
     ranks = grouped.rank(method="min", ascending=False)
-    return ranks.where((ranks <= 3) & (grouped.transform("count") > 1), 0).astype(int)
+    return ranks.where((ranks <= last) & (grouped.transform("count") > 1), 0).astype(int)
 
 
 def count_leading(cells: pd.DataFrame, method: str, among: Sequence[str]) -> tuple[int, int]:
@@ -134,16 +133,16 @@ class PaperTable:
         number: in the paper.
         caption: what it shows.
         titles: method → what the table calls it.
-        footnotes: method → doubt about it.
         notes: sentences below the table.
+        places: how many of the best are marked.
     """
 
     cells: pd.DataFrame
     number: int
     caption: str
     titles: Mapping[str, str]
-    footnotes: Mapping[str, str]
     notes: Sequence[str]
+    places: int = 3
 
     def means(self) -> pd.DataFrame:
         """Exact values: one row a dataset, method and kind of row, a column a metric."""
@@ -157,12 +156,10 @@ class PaperTable:
 
     def render(self, markup: Markup) -> pd.DataFrame:
         """Text of every cell, escaped; a dataset or method stands only where it is new."""
-        letters = dict(zip(self.footnotes, LETTERS, strict=False))
         rows = {}
-        for cell in self.cells.assign(place=find_places(self.cells)).itertuples():
+        for cell in self.cells.assign(place=find_places(self.cells, self.places)).itertuples():
             row = rows.setdefault((cell.dataset, cell.method, cell.row), {})
-            letter = f" ({letters[cell.method]})" if cell.method in letters else ""
-            name = self.titles.get(cell.method, cell.method) + letter
+            name = self.titles.get(cell.method, cell.method)
             row["dataset"], row["method"] = markup.escape(cell.dataset), markup.escape(name)
             row[""] = cell.row if cell.row == MEASURED else markup.reported % cell.row
             row["n"] = "" if pd.isna(cell.n) else str(int(cell.n))
@@ -178,18 +175,12 @@ class PaperTable:
         keys = list(zip(rows["dataset"], rows["group"], strict=True))
         return [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]]
 
-    def below(self) -> list[str]:
-        """Footnotes and notes, not escaped."""
-        notes = zip(LETTERS, self.footnotes.values(), strict=False)
-        return [*(f"({letter}) {text}" for letter, text in notes), *self.notes]
-
 
 def _text(cell, markup: Markup) -> str:
     if pd.isna(cell.value):
         return "–" if cell.row == MEASURED else markup.reported % "–"
-    value, low, high = (
-        f"{x:.{DECIMALS.get(cell.metric, 4)}f}" for x in (cell.value, cell.low, cell.high)
-    )
+    places = DECIMALS.get(cell.metric, 4)
+    value, low, high = (f"{x:.{places}f}" for x in (cell.value, cell.low, cell.high))
     text = markup.places[cell.place - 1] % value if cell.place else value
     if cell.row == REPORTED:
         return text if cell.place else markup.reported % text
@@ -218,7 +209,7 @@ def to_markdown(table: PaperTable) -> str:
     lines = [f"Table {table.number}. {escape_markdown(table.caption)}", "", _line(frame.columns)]
     lines.append("|" + "|".join([" --- "] * TEXTS + [" ---: "] * (frame.shape[1] - TEXTS)) + "|")
     lines += [_line(row) for row in frame.itertuples(index=False)]
-    lines += [part for note in table.below() for part in ("", escape_markdown(note))]
+    lines += [part for note in table.notes for part in ("", escape_markdown(note))]
     return "\n".join([*lines, ""])
 
 
@@ -246,7 +237,7 @@ def to_latex(table: PaperTable) -> str:
         *body,
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.below()),
+        *(rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.notes),
         r"\end{table*}",
     ]
     return "\n".join([*lines, ""])
@@ -262,7 +253,7 @@ def to_html(table: PaperTable) -> str:
         + "</tr>"
         for i, row in enumerate(frame.itertuples(index=False))
     )
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.below())
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -32,7 +32,8 @@ DATA = {
     "05_compare": (*_COMPARED, "data/paper/table[12].csv"),
     "06_generalise": (*_COMPARED, "data/paper/table3.csv"),
     "07_ablation": (
-        "data/weights/without_*.safetensors", "data/zooms.csv", "data/paper/table4.csv",
+        "data/weights/full_seed*.safetensors", "data/weights/without_*.safetensors",
+        "data/zooms.csv", "data/paper/table4.csv",
     ),
     "08_report": ("data/paper/table?.csv", "tables/{label}/*_values.csv"),
 }  # fmt: skip

@@ -21,14 +21,14 @@ class TrainConfig:
         lr: learning rate at the start and at the end.
         lr_peak: learning rate after warm-up.
         warmup: share of the steps in which the rate rises (the paper: 20 of 100 epochs).
-        clip_norm: gradients are scaled down to this norm.
+        clip_norm: gradients are scaled down to this norm; None leaves them as they are.
         average: decay of a moving average of the weights, which is what is kept; 0 for none.
         precision: of the forward pass, ``fp32`` or ``bf16``; weights, losses and optimizer are
             always fp32. On a CPU bf16 pays with AVX-512 BF16 or AMX only.
         freeze_norm: share of the steps after which BatchNorm uses its running statistics, as it
             does in use, and no longer those of the batch, which differ much between few crops.
-        loss_weight: λ of equation 8.
-        target: reading of equation 7, see `fusionlib.losses.gradient_loss`.
+        loss_weight: λ of equation 6.
+        target: maximum in equation 7, see `fusionlib.losses.gradient_loss`.
         validate_every: steps between validations and checkpoints.
         seed: of weights, crops and augmentation.
     """
@@ -41,7 +41,7 @@ class TrainConfig:
     lr: float = 1e-4
     lr_peak: float = 1e-3
     warmup: float = 0.2
-    clip_norm: float = 1.0
+    clip_norm: float | None = 4.0
     average: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     freeze_norm: float = 0.2
@@ -62,7 +62,16 @@ PRESETS = {
     "cpu": TrainConfig(
         steps=1500, batch=4, crop=128, average=0.99, precision="bf16", validate_every=250
     ),
-    "paper": TrainConfig(average=0.999, precision="bf16", validate_every=500),
+    # the shipped recipe: the paper's with four aids and the signed target
+    "shipped": TrainConfig(average=0.995, precision="bf16", validate_every=500),
+    # the text's own recipe, nothing added but bf16
+    "paper": TrainConfig(
+        clip_norm=None,
+        precision="bf16",
+        freeze_norm=1.0,
+        target="magnitude",
+        validate_every=500,
+    ),
 }
 
 

@@ -161,7 +161,8 @@ def open_run(
 def _find_data(given: str | None) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
     """The datasets that are there, or the drawn scenes."""
     root = chosen_root(given)
-    parts = _find_parts(root, REAL) if root else {}
+    found = {name: find_pairs(root, name) for name in REAL} if root and root.is_dir() else {}
+    parts = {name: split_pairs(pairs, name) for name, pairs in found.items() if pairs}
     if parts:
         return root, parts
     if root and (given or os.environ.get("FUSIONLIB_DATA")):
@@ -169,13 +170,9 @@ def _find_data(given: str | None) -> tuple[Path, dict[str, dict[Split, list[Pair
             f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
             f"`python -m fusionlib data status`"
         )
-    return SCENES, _find_parts(SCENES, (SYNTHETIC,))
+    return SCENES, {SYNTHETIC: drawn_scenes()}
 
 
-def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:
-    found = {}
-    for name in datasets:
-        pairs = find_pairs(root, name) if root.is_dir() else []
-        if pairs:
-            found[name] = split_pairs(pairs, name)
-    return found
+def drawn_scenes() -> dict[Split, list[Pair]]:
+    """Training, validation and test pairs of the scenes that come with the repository."""
+    return split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)

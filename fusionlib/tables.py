@@ -12,6 +12,7 @@ from fusionlib.files import write_atomically
 from fusionlib.metrics import METRICS
 
 COLUMNS = ["dataset", "name", "method", "metric", "value"]
+DECIMALS = {"qcv": 2}  # as the paper prints it; four of the others
 ORIGIN = ["reason", "files"]  # why there is no value; which images, protocol and version
 
 
@@ -95,7 +96,7 @@ def _undefined(dataset: str, method: str, metric: str, group: pd.DataFrame) -> s
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -> list[Path]:
-    """Write a table as CSV (exact) and as Markdown (four decimals, the best bold, with its note).
+    """Write a table as CSV (exact) and as Markdown (rounded, the best bold, with its note).
 
     Args:
         table: from `mean_table`.
@@ -113,7 +114,7 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     ]
     best = _best(table)
     for position, row in enumerate(flat.itertuples(index=False)):
-        cells = [_cell(v, (position, c) in best) for c, v in zip(flat.columns, row, strict=True)]
+        cells = [_cell(c, v, (position, c) in best) for c, v in zip(flat, row, strict=True)]
         lines.append("| " + " | ".join(cells) + " |")
     notes = [note]
     if undefined := table.attrs.get("undefined"):
@@ -132,12 +133,13 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|<>&#~$])", r"\\\1", text).replace("\n", " ")
 
 
-def _cell(value: object, is_best: bool) -> str:
+def _cell(column: str, value: object, is_best: bool) -> str:
     if not isinstance(value, float):
         return escape_markdown(str(value))
     if np.isnan(value):
         return "–"
-    return f"**{value:.4f}**" if is_best else f"{value:.4f}"
+    text = f"{value:.{DECIMALS.get(column, 4)}f}"
+    return f"**{text}**" if is_best else text
 
 
 def _best(table: pd.DataFrame) -> set[tuple[int, str]]:

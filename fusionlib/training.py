@@ -1,4 +1,4 @@
-"""The training recipe of the paper, section 4.2; it can stop at any step and go on exactly.
+"""Training after section 4.2 of the paper; it can stop at any step and go on exactly.
 
 Everything random in step k (which pairs, which crops, which flips) is drawn from a generator that
 is seeded with (seed, k) alone, so the state of a training is its weights, its optimizer and k.
@@ -92,7 +92,7 @@ class Trainer:
 
     Raises:
         TrainingError: nothing to train on, or the checkpoint belongs to another recipe or data.
-        WeightsError: ``init`` is for another network; only ``residual`` may differ.
+        WeightsError: ``init`` is for another network.
     """
 
     def __init__(
@@ -142,7 +142,11 @@ class Trainer:
             torch.default_generator.manual_seed(self.config.seed)  # the network starts on the CPU
             net = FusionNet(self.config.network)
         if self.init is not None:
-            start_from(net, self.init)
+            if self.init.net.config != net.config:
+                raise WeightsError(
+                    f"{self.init.path} is for {self.init.net.config}, not for {net.config}"
+                )
+            net.load_state_dict(self.init.net.state_dict())
         # channels_last: the convolutions of this network run in 0.6 of the time on the CPU
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.kept = copy.deepcopy(self.net) if self.config.average else self.net  # what is saved
@@ -206,7 +210,9 @@ class Trainer:
         losses = forward_loss(self._fuse, self.encoder, ir, vi, config)
         self.optimizer.zero_grad(set_to_none=True)
         losses.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.net.parameters(), math.inf if config.clip_norm is None else config.clip_norm
+        )
         means = reduce(torch.stack(losses).detach(), "mean").tolist()
         values = dict(zip(Losses._fields, means, strict=True))
         self._check_finite(values | {"gradient": float(norm)}, indices)
@@ -375,22 +381,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.log = state["step"], state["best"], state["log"]
         self.seconds, self.forced = state["seconds"], [*state["forced"], *different]
-
-
-def start_from(net: FusionNet, init: Weights) -> None:
-    """Copy weights into a network; if ``residual`` differs, its last layer stays as it is.
-
-    Raises:
-        WeightsError: any other setting of the two networks differs.
-    """
-    settings = dataclasses.replace(init.net.config, residual=net.config.residual)
-    if settings != net.config:
-        raise WeightsError(f"{init.path} is for {init.net.config}, not for {net.config}")
-    tensors = init.net.state_dict()
-    if init.net.config != net.config:  # a fused luma is not a correction to the maximum
-        last = f"decoder.{len(net.decoder) - 2}."
-        tensors |= {k: v for k, v in net.state_dict().items() if k.startswith(last)}
-    net.load_state_dict(tensors)
 
 
 @contextmanager

@@ -115,8 +115,12 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         stored = json.loads(metadata["config"])
-        # written before there was `residual`, when the Tanh was the fused luma itself
-        config = NetworkConfig(**{"residual": False} | stored)
+        if stored.pop("residual", False):
+            raise WeightsError(
+                f"{path} is for a network that added its output to max(I_i, Y_v), as this project "
+                f"had it before it followed the paper to the letter: train anew"
+            )
+        config = NetworkConfig(**stored)
         name, title = metadata["encoder"], metadata["encoder_title"]
         record = json.loads(metadata["record"])
     except (SafetensorError, OSError) as error:

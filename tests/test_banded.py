@@ -65,9 +65,8 @@ def test_r43_tiles_give_the_result_of_the_whole_image(size, tile):
 
 
 @pytest.mark.parametrize(("use_cii", "use_cff"), ABLATIONS)
-@pytest.mark.parametrize("residual", [True, False])
-def test_r43_so_they_do_without_cii_cff_and_residual(use_cii, use_cff, residual):
-    net, images = network(use_cii=use_cii, use_cff=use_cff, residual=residual), inputs(19, 26)
+def test_r43_so_they_do_without_cii_and_cff(use_cii, use_cff):
+    net, images = network(use_cii=use_cii, use_cff=use_cff), inputs(19, 26)
     close(banded.fuse_banded(net, *images, 7), whole(net, images))
 
 

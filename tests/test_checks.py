@@ -3,6 +3,7 @@
 import csv
 import functools
 import os
+import runpy
 import shutil
 
 import numpy as np
@@ -12,9 +13,9 @@ from scenes import read_scene
 
 from fusionlib import checks
 from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
-from fusionlib.datasets import Pair, find_pairs, pair_folders, write_split
+from fusionlib.datasets import SPLITS, Pair, find_pairs, pair_folders
 from fusionlib.errors import DatasetError, ImageError, PairError
-from fusionlib.images import luma, read_vi, save_image
+from fusionlib.images import luma, pixel_sha256, read_vi, save_image
 from fusionlib.prepare import prepare
 
 SCENES = ("dusk_camp", "night_street", "hidden_person", "night_crossing")
@@ -177,13 +178,14 @@ def test_r21_nothing_is_said_of_what_cannot_be_judged(shape):
     assert shift(*noise) is None
 
 
-# Row 22: other files than listed
+# Row 22: other images than listed
 
 
 @pytest.fixture
 def listed(folders, tmp_path):
     splits = tmp_path / "splits"
-    write_split(pair_folders(*folders, "TNO"), "TNO", splits)
+    write_list = runpy.run_path(str(SPLITS / "draw.py"))["write_list"]
+    write_list(pair_folders(*folders, "TNO"), "TNO", splits)
     return splits
 
 
@@ -206,6 +208,67 @@ def test_r22_changed_missing_and_extra_files_are_told_apart(folders, listed):
     with pytest.raises(DatasetError, match=rf"1 changed: {first}; 1 unlisted: other.*--allow"):
         require_listed(issues, "TNO")
     require_listed([], "TNO")
+
+
+def test_r22_lossless_copies_are_the_listed_images(folders, listed):
+    for folder in folders:
+        for path in list(folder.iterdir()):
+            image = Image.open(path).convert("RGB")  # as WebP stores grey
+            image.save(path.with_suffix(".webp"), lossless=True)
+            path.unlink()
+    assert compare(folders, listed) == []
+    for name, how in zip(sorted(SCENES[:3]), ("jpg", "one level", "cut"), strict=True):
+        path = folders[1] / f"{name}.webp"
+        levels = np.array(Image.open(path))
+        if how == "jpg":
+            Image.fromarray(levels).save(path.with_suffix(".jpg"), quality=95)
+            path.unlink()
+        elif how == "one level":
+            levels[7, 9, 2] ^= 1
+            Image.fromarray(levels).save(path, lossless=True)
+        else:
+            path.write_bytes(path.read_bytes()[:900])
+    issues = compare(folders, listed)
+    assert [issue.status for issue in issues] == ["changed", "changed", "damaged"]
+    assert str(path) in issues[2].detail
+
+
+def write(path, levels, **options):
+    Image.fromarray(levels).save(path, **options)
+    return path
+
+
+def test_r22_pixels_are_hashed_as_they_are_read(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 200, (6, 9), dtype=np.uint8)
+    rgb = rng.integers(0, 200, (6, 9, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned clockwise
+    deep = grey.astype(np.uint16)
+    groups = [
+        [
+            write(tmp_path / "a.png", grey),
+            write(tmp_path / "b.tif", grey, compression="tiff_lzw"),
+            write(tmp_path / "c.webp", np.dstack([grey] * 3), lossless=True),
+            write(tmp_path / "d.bmp", np.dstack([grey] * 3)),
+            write(tmp_path / "e.png", np.rot90(grey), exif=turned),
+        ],
+        [write(tmp_path / "f.png", deep), write(tmp_path / "g.tif", deep.astype(">u2"))],
+        [write(tmp_path / "h.tif", grey / np.float32(255))],
+        [write(tmp_path / "i.png", grey.reshape(9, 6))],
+        [write(tmp_path / "j.png", rgb), write(tmp_path / "k.webp", rgb, lossless=True)],
+        [write(tmp_path / "l.png", rgb[:, :, ::-1])],
+        [write(tmp_path / "m.png", np.rot90(grey))],
+    ]
+    opaque = np.dstack([rgb, np.full((6, 9), 255, np.uint8)])
+    groups[4].append(write(tmp_path / "n.png", opaque))
+    palette = Image.fromarray(rgb).quantize(16)
+    palette.save(tmp_path / "o.png")
+    palette.convert("RGB").save(tmp_path / "p.png")
+    groups.append([tmp_path / "o.png", tmp_path / "p.png"])
+    hashes = [{pixel_sha256(path) for path in group} for group in groups]
+    assert [len(found) for found in hashes] == [1] * len(groups)
+    assert len(set.union(*hashes)) == len(groups)
 
 
 def test_r22_list_without_hashes_compares_names_only(folders, tmp_path):

@@ -1,21 +1,30 @@
 """Who takes part, folders of images made elsewhere, rows, differences and scenes."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from fusionlib import compare, evaluation, statistics, tables
-from fusionlib.baselines.reported import COLUMNS, ELSEWHERE
+from fusionlib.baselines.reported import ELSEWHERE
+from fusionlib.clip import ImageEncoder
 from fusionlib.compare import Entry
-from fusionlib.datasets import SYNTHETIC, Pair
+from fusionlib.datasets import REPOSITORY, SYNTHETIC, Pair
 from fusionlib.errors import DatasetError, ImageError, MetricError
-from fusionlib.figures import read_zooms
+from fusionlib.figures import Scene, read_zooms
 from fusionlib.images import replace_luma, save_image
+from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
+from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.paper_tables import CELLS, MEASURED, REPORTED, to_markdown
 from fusionlib.run import Run
-from fusionlib.weights import SHIPPED
+from fusionlib.weights import load_weights, save_weights
 
+COLUMNS = ["dataset", "method", *PAPER, "source"]
 NAMES = ("x", "y")
 SHAPE = (48, 64)  # enough for every metric
 
@@ -47,7 +56,8 @@ def tests(tmp_path):
 
 def make_run(tmp_path, preset="quick", parts=()):
     parts = {name: {"train": [], "val": [], "test": pairs} for name, pairs in dict(parts).items()}
-    return Run(preset, tmp_path, parts, "embedded", SHIPPED, tmp_path / "run", "cpu", 0)
+    weights = tmp_path / "best.safetensors"  # nothing lies beside them
+    return Run(preset, tmp_path, parts, "embedded", weights, tmp_path / "run", "cpu", 0)
 
 
 def given(tmp_path, method="CHITNet", dataset="MSRS", names=NAMES, shape=SHAPE):
@@ -78,8 +88,8 @@ def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
     told = compare.describe_absent(absent)
     assert str(tmp_path) not in told
     assert "LRRNet, SeAFusion, IFCNN, DIDFuse, TarDAL (not run in the preset quick)" in told
-    assert "DATFuse (its published weights are not on this machine" in told
-    assert "CHITNet (its weights were never published)" in told
+    assert "DATFuse (published weights not on this machine" in told
+    assert "CHITNet (weights never published)" in told
     assert compare.describe_absent({}) == ""
     assert compare.describe_datasets(["LLVIP", "MSRS"]) == "LLVIP and MSRS"
     assert compare.describe_datasets([SYNTHETIC]) == "drawn synthetic scenes"
@@ -90,7 +100,7 @@ def test_a_folder_of_images_takes_part_in_the_place_of_its_method(tmp_path):
         given(tmp_path, method)
     entries, absent = compare.find_entries(make_run(tmp_path), mean)
     assert [(e.name, e.group) for e in entries.values()] == [
-        ("DATFuse", "paper"), ("MLFusion", "paper"), ("ours", "paper"), ("SeAFusion", "additional"),
+        ("MLFusion", "paper"), ("DATFuse", "paper"), ("ours", "paper"), ("SeAFusion", "additional"),
         ("zzz", "additional"), ("average", "classical"), ("maximum", "classical"),
         ("laplacian", "classical"),
     ]  # fmt: skip
@@ -166,6 +176,49 @@ def test_a_file_that_is_no_image_is_named(tmp_path, tests):
         compare.check_results(entries, tests)
 
 
+def test_ours_to_the_letter_takes_part_if_its_weights_lie_beside_those_used(tmp_path):
+    run, fuser = make_run(tmp_path), trained(tmp_path / "best.safetensors", 1)
+    assert "letter" not in compare.find_entries(run, fuser)[0]
+    trained(tmp_path / "letter.safetensors", 2)
+    entries, _ = compare.find_entries(run, fuser)
+    assert [(e.name, e.title, e.group) for e in entries.values()][:2] == [
+        ("letter", "ours, to the letter", "paper"), ("ours", "ours", "paper"),
+    ]  # fmt: skip
+    ir, vi = image(0), image(1, (*SHAPE, 3))
+    made = [entries[name].fuse(ir, vi) for name in ("letter", "ours")]
+    assert not np.allclose(*made) and np.array_equal(made[1], fuser(ir, vi))
+    assert entries["letter"].fuse.encoder is fuser.encoder
+    itself = SimpleNamespace(**vars(run) | {"weights": tmp_path / "letter.safetensors"})
+    assert compare.find_letter(itself, fuser) == {}
+    trained(tmp_path / "letter.safetensors", 2, "another")
+    assert compare.find_letter(run, fuser) == {}
+
+
+def trained(path, seed, name="small"):
+    """A small network in a weights file, and the fuser of it."""
+    about = {"size": (16, 16), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 8))
+    encoder = ImageEncoder(network, name=name, title=name, **about)
+    torch.manual_seed(seed)
+    net = FusionNet(NetworkConfig(embed=8, width=4, blocks=1, heads=2, reduction=2))
+    save_weights(path, net, encoder, {"steps": seed})
+    return Fuser(load_weights(path, encoder), encoder, torch.device("cpu"))
+
+
+def test_brightness_and_contrast_are_those_of_the_saved_8_bit_luma(tmp_path, tests):
+    entries = {n: entry(tmp_path, n, "paper") for n in ("ours", "nobody")}
+    half = np.zeros((4, 4), np.float32)
+    half[:2] = 100 / 255
+    save_image(entries["ours"].folder / "MSRS" / "x.png", half)
+    found = compare.measure_brightness(entries, tests, tmp_path / "b.csv")
+    assert set(found["method"]) == {"ours"} and set(found["dataset"]) == {"MSRS"}
+    wide = found.set_index(["name", "metric"])["value"]
+    assert (wide["x", "mean"], wide["x", "contrast"]) == (50, 50)
+    assert wide["y"].isna().all()
+    assert tables.read_values(tmp_path / "b.csv")["metric"].tolist() == ["contrast", "mean"] * 2
+
+
 # ---- rows
 
 
@@ -219,18 +272,37 @@ def test_without_reported_numbers_there_are_no_differences_and_no_words_about_th
     entries = {"ours": entry(tmp_path, "ours", "paper")}
     cells = compare.table_cells(summary((SYNTHETIC, "ours", 0.5)), empty(), entries, [SYNTHETIC])
     assert not len(compare.find_differences(cells))
-    below = compare.compose_table(cells, 1, "c", entries, ["last"]).below()
+    below = compare.compose_table(cells, 1, "c", entries, ["last"]).notes
     assert below[-1] == "last" and not any("eported" in note for note in below)
 
 
-def test_the_doubt_about_ivfwsr_stands_below_the_table_that_has_it(tmp_path):
-    entries = {"ours": entry(tmp_path, "ours", "paper")}
-    told = reported(("MSRS", "IVFWSR", np.nan), ("MSRS", "ours", 1.0))
-    cells = compare.table_cells(summary(("MSRS", "ours", 0.5)), told, entries, ["MSRS"])
-    made = compare.compose_table(cells, 1, "c", entries)
-    assert made.below()[0].startswith("(a) The paper's tables say IVFWSR")
-    assert any("not available here" in note for note in made.below())
-    assert "| IVFWSR (a) |" in to_markdown(made)
+def test_tables_have_the_papers_datasets_and_methods_and_no_dash_in_a_reported_row(tmp_path):
+    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
+    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
+    entries["letter"] = replace(entries["letter"], title="ours, to the letter")
+    told = compare.read_reported(1)
+    found = summary(*((d, m, 0.5) for d in ("LLVIP", "M3FD") for m in groups))
+    cells = compare.table_cells(found, told, entries, ["LLVIP", "M3FD"])
+    text = to_markdown(compare.compose_table(cells, 1, "c", entries))
+    rows = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith("| ")][2:]
+    methods = [method for _, method, _ in rows if method]
+    printed = ["MLFusion", "DATFuse", "LRRNet", "CHITNet", "IVFWSR", "TIMFusion"]
+    assert methods == [*printed, "ours, to the letter", "ours", "SeAFusion"] * 2
+    assert [d.removeprefix("| ") for d, _, _ in rows if d != "| "] == ["LLVIP", "M3FD"]
+    reported_lines = [line for line in text.splitlines() if "reported</sub>" in line]
+    assert len(reported_lines) == 14 and not any("–" in line for line in reported_lines)
+    assert "**0.6950**" in reported_lines[6] and "272.64" in reported_lines[6]
+    assert any("nothing added" in note for note in compare.compose_table(
+        cells, 1, "c", entries).notes)  # fmt: skip
+
+
+def test_table_4_marks_only_the_best(tmp_path):
+    entries = {name: entry(tmp_path, name, "paper") for name in ("without_cii", "ours")}
+    found = summary(("MSRS", "without_cii", 0.5), ("MSRS", "ours", 0.75))
+    cells = compare.table_cells(found, compare.read_reported(4), entries, ["MSRS"])
+    for number, second in ((4, False), (3, True)):
+        text = to_markdown(compare.compose_table(cells, number, "c", entries))
+        assert ("<ins>" in text) == second and "**0.6666**" in text
 
 
 # ---- scenes
@@ -241,15 +313,19 @@ def write_zooms(path, *lines):
     return path
 
 
-def test_scenes_are_those_chosen_ours_last_and_in_colour(tmp_path, tests, monkeypatch):
-    zooms = write_zooms(tmp_path / "z.csv", "4,MSRS,y,1,2,8,6", "4,MSRS,y,3,4,8,6")
+def test_a_figure_has_its_own_datasets_and_scenes_and_is_in_colour(tmp_path, tests, monkeypatch):
+    regions = ("4,MSRS,y,1,2,8,6", "4,MSRS,y,3,4,8,6", "4,TNO,z,1,1,2,2", "4,TNO,z,1,1,2,2",
+               "5,MSRS,x,1,2,8,6", "5,MSRS,x,3,4,8,6")  # fmt: skip
+    zooms = write_zooms(tmp_path / "z.csv", *regions)
     monkeypatch.setattr(compare, "read_zooms", lambda figure: read_zooms(figure, zooms))
     entries, _ = compare.find_entries(make_run(tmp_path), mean)
     compare.fuse_all(entries, tests)
     scenes, columns = compare.find_scenes(entries, tests, 4)
-    assert columns == ["infrared", "visible", "Average", "Maximum", "Laplacian pyramid", "ours"]
+    assert columns == ["infrared", "visible", "ours", "Average", "Maximum", "Laplacian pyramid"]
     assert [scene.label for scene in scenes] == ["MSRS\ny", "TNO\nx", "TNO\ny"]
     assert [len(scene.zooms) for scene in scenes] == [2, 0, 0]
+    assert [s.label for s in compare.find_scenes(entries, tests, 5)[0]] == ["MSRS\nx"]
+    assert compare.find_scenes(entries, tests, 6)[0] == []
     first = scenes[0].images
     assert first[0].shape == SHAPE and all(i.shape == (*SHAPE, 3) for i in first[1:])
 
@@ -285,6 +361,27 @@ def test_learned_methods_displace_classical_ones(tmp_path):
     assert [e.name for e in compare._shown(entries)] == [*"abcdef", "ours"]
     del entries["f"]
     assert [e.name for e in compare._shown(entries)] == [*"abcde", "average", "ours"]
+
+
+def test_the_caption_tells_the_papers_columns_from_the_additional_ones(tmp_path):
+    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
+    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
+    caption = compare.describe_figure(entries, [Scene("TNO\n33", [])])
+    assert caption.startswith(
+        "Rows: TNO 33. Columns of the paper: infrared; visible; DATFuse; ours. Additional columns: "
+        "letter; SeAFusion. Columns of the paper, not measured here: MLFusion; LRRNet; CHITNet; "
+        "IVFWSR; TIMFusion."
+    )
+
+
+def test_the_committed_scenes_are_the_papers_datasets_and_test_pairs():
+    """Figure 4 LLVIP, MSRS; 5 RoadScene, M3FD; 6 TNO, with two scenes of each."""
+    for figure, datasets in {4: ["LLVIP", "MSRS"], 5: ["RoadScene", "M3FD"], 6: ["TNO"]}.items():
+        real = [scene for scene in read_zooms(figure) if scene[0] != SYNTHETIC]
+        assert [dataset for dataset, _ in real] == [d for d in datasets for _ in range(2)]
+        for dataset, name in real:
+            listed = pd.read_csv(REPOSITORY / "data" / "splits" / f"{dataset}.csv", dtype=str)
+            assert listed.set_index("name").loc[name, "split"] == "test"
 
 
 def test_a_folder_called_like_our_method_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from textures import write_pairs
 
-from fusionlib.crops import Images, batch_indices, large_enough
+from fusionlib.crops import Images, batch_indices
 from fusionlib.datasets import Pair
 
 
@@ -77,13 +77,15 @@ def test_fingerprint_sees_each_grey_level_shape_and_order(tmp_path):
     assert Images(pairs, 16).fingerprint != before
 
 
-def test_pairs_too_small_for_a_crop_are_left_out_and_counted(tmp_path, capsys):
-    low = write_pairs(tmp_path / "low", 2, 24, 48)
-    narrow = write_pairs(tmp_path / "narrow", 1, 48, 24)
-    enough = write_pairs(tmp_path / "enough", 2, 32, 48)
-    assert large_enough([*low, *enough, *narrow], 32) == enough
-    assert capsys.readouterr().out == "3 of 5 pairs are smaller than a crop of 32\n"
-    assert large_enough([*low, *enough], 24) == [*low, *enough]
-    assert large_enough(low, 25) == low  # `Images` names the first
-    assert large_enough([], 32) == []
-    assert capsys.readouterr().out == ""
+def test_pairs_lower_than_a_crop_are_enlarged_until_it_fits(tmp_path):
+    """Both images alike, bicubic, aspect kept; larger ones stay as they are."""
+    low, enough = write_pairs(tmp_path / "low", 1, 24, 48), write_pairs(tmp_path / "enough", 1)
+    images = Images([*low, *enough], 32)
+    assert images.ir[0].shape == (32, 64) and images.vi[0].shape == (32, 64, 3)
+    for image, path in ((images.ir[0], low[0].ir), (images.vi[0], low[0].vi)):
+        with Image.open(path) as stored:
+            expected = stored.resize((64, 32), Image.Resampling.BICUBIC)
+        assert np.array_equal(image, expected)
+    assert np.array_equal(images.ir[1], Images(enough, 8).ir[0])
+    ir, vi = images.crops([0, 1], 32, np.random.default_rng(0))
+    assert ir.shape == (2, 1, 32, 32) and vi.shape == (2, 3, 32, 32)

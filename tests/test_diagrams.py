@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
+from torch import nn
 
 from fusionlib import diagrams
 from fusionlib.clip import load_encoder
@@ -96,23 +97,51 @@ def test_the_encoder_is_named_and_never_passes_as_clip():
     assert "in the paper: CLIP" in texts
 
 
-def test_the_way_past_the_network_is_drawn_when_there_is_one():
-    def words(residual):
-        return {t.get_text() for t in diagrams.draw_network(TITLE, residual).axes[0].texts}
+def texts_of(figure):
+    return {text.get_text() for text in figure.axes[0].texts}
 
-    assert words(True) - words(False) >= {"pixelwise max", r"$\max(I_i, Y_v)$", "clamp"}
+
+def test_nothing_leads_past_the_network():
+    """FD's Tanh is the fused image (section 3.3): one arrow into I_f, and no second operand."""
+    axis = diagrams.draw_network(TITLE).axes[0]
+    (fused,) = (t.get_position()[0] for t in axis.texts if t.get_text() == "$I_f$")
+    after = [t.get_text() for t in axis.texts if t.get_position()[0] > fused - 0.6]
+    assert after == ["$I_f$", "1×H×W"] and "+" not in texts_of(diagrams.draw_network(TITLE))
+
+
+@pytest.mark.parametrize("draw", [diagrams.draw_injection, diagrams.draw_feature_fusion])
+def test_clip_and_both_images_are_inside_cii_and_cff(draw):
+    """Figures 2 and 3: the frozen CLIP is part of either block, its inputs are the images."""
+    texts = texts_of(draw())
+    assert {"CLIP", "$I_i$", "$I_v$", "$F_i^c$", "$F_v^c$", "see Fig. 1"} <= texts
+
+
+def test_weights_have_the_papers_names_and_equations_their_numbers():
+    cii, cff = texts_of(diagrams.draw_injection()), texts_of(diagrams.draw_feature_fusion())
+    assert {"$W$", "$F^s$", "$F^c$  (eq. 1)", "eq. 2"} <= cii
+    assert not any("W_s" in text for text in cii)  # that is CFF's, of equation 4
+    assert {"$F_f$  (eq. 3)", "$W_s$  (eq. 4)", "eq. 5"} <= cff
 
 
 def test_the_drawn_layers_are_those_of_the_network():
     net = FusionNet(NetworkConfig(embed=1280))
-    cff = {t.get_text() for t in diagrams.draw_feature_fusion().axes[0].texts}
-    cii = {t.get_text() for t in diagrams.draw_injection().axes[0].texts}
+    cff, cii = texts_of(diagrams.draw_feature_fusion()), texts_of(diagrams.draw_injection())
     config = net.config
     names = {config.embed: "E", config.embed // config.reduction: "E/8"}
     names |= {2 * config.width: "2C", config.width: "C", 1: "1"}
     for layer in (net.cff.sawp[0], net.cff.sawp[2]):
         assert f"3×3 conv., {names[layer.in_channels]} → {names[layer.out_channels]}" in cff
-    assert f"{names[net.cff.ira[0].in_features]} → {names[net.cff.ira[2].out_features]}" in cff
-    for layer in (net.cii_ir.adapter[0], net.cii_ir.adapter[2]):
+    assert len(net.cff.ira) == 2 and "two linear layers" in cff
+    assert f"{names[net.cff.ira[0].in_features]} → {names[net.cff.ira[1].out_features]}" in cff
+    assert len(net.cii_ir.adapter) == 2
+    for layer in net.cii_ir.adapter:
         assert f"linear, {names[layer.in_features]} → {names[layer.out_features]}" in cii
     assert "3×3 conv., C → C" in cii
+    # the only activations drawn: σ and ReLU of SEP and of SAWP
+    for net_part, figure in (
+        (net.cii_ir, diagrams.draw_injection()),
+        (net.cff, diagrams.draw_feature_fusion()),
+    ):
+        drawn = [t.get_text() for t in figure.axes[0].texts]
+        relus = sum(isinstance(m, nn.ReLU) for m in net_part.modules())
+        assert drawn.count("ReLU") == relus == 1 and drawn.count("σ") == 1

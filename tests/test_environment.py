@@ -17,13 +17,13 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "fusionlib").rglob("*.py"))
 
 PROBE = """
-import hashlib, sys
+import hashlib, runpy, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from fusionlib import evaluation, figures, tables
 from fusionlib.archives import extract
-from fusionlib.datasets import SCENES, Pair, write_split
+from fusionlib.datasets import SCENES, SPLITS, Pair
 from fusionlib.images import save_image
 import zipfile
 
@@ -37,7 +37,7 @@ for name in "abcdefgh":
     for method in ("average", "maximum", "ours"):
         fused = (ir // 2 + vi[:, :, 1] // 2) // (1 + len(method) % 2)
         save_image(out / method / f"{name}.png", fused)
-write_split(pairs, "TNO", out)
+runpy.run_path(str(SPLITS / "draw.py"))["write_list"](pairs, "TNO", out)
 methods = {method: out / method for method in ("ours", "maximum", "average")}
 frame = evaluation.evaluate(methods, {"TNO": pairs}, ["ag", "scd"], csv=out / "v.csv", jobs=1)
 tables.write_table(tables.mean_table(frame), out, "table", "Größe, 図, 0,5")

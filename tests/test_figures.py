@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from scenes import read_scene
 
-from fusionlib import figures
+from fusionlib import figure7, figures
 from fusionlib.datasets import DATASETS, SYNTHETIC, read_split
 from fusionlib.errors import DatasetError
 from fusionlib.training import LOG_COLUMNS
@@ -65,9 +65,15 @@ def test_curves_show_the_validation_only_where_there_is_one():
     )
     axis = figures.training_curves(log).axes[0]
     lines = {line.get_label(): line for line in axis.lines}
-    for label, value in (("L, validation", 0.7), ("the same, averaged weights", 0.6)):
+    for label, value in (("ℓ_f, validation", 0.7), ("the same, averaged weights", 0.6)):
         assert lines[label].get_xdata().tolist() == [5]
         assert lines[label].get_ydata().tolist() == [value]
+    for column, label in (
+        ("loss", "ℓ_f (eq. 6)"),
+        ("loss_grad", "ℓ_g (eq. 7)"),
+        ("loss_int", "ℓ_i (eq. 8)"),
+    ):
+        assert lines[label].get_ydata().tolist() == log[column].to_list()
     older = figures.training_curves(log.drop(columns="val_loss_average")).axes[0]
     assert len(older.lines) == len(lines) - 1
 
@@ -134,6 +140,50 @@ def test_a_missing_image_leaves_a_gap():
     assert len(figures.zoom_grid([row], "abc").axes) == 2
 
 
+def test_figure_7_has_the_papers_layout_and_differences_that_can_be_seen():
+    """Left one scene, right the other, a column for each variant, its details below it."""
+    ours = np.full((60, 80, 3), 0.5)
+    other = ours.copy()
+    other[10:20, 10:30] += 0.06
+    zooms = ((8, 4, 16, 12), (40, 30, 16, 12))
+    parts = [
+        figures.Scene(f"MSRS\n{name}", [ours[..., 0], ours, None, other, ours], zooms)
+        for name in ("00927N", "00427D")
+    ]
+    titles = ["infrared", "visible", "w/o CII", "w/o CFF", "ours"]
+    figure = figure7.side_by_side(parts, titles, "not trained")
+    figure.draw_without_rendering()
+    middle = figure.bbox.width / 2
+    where = {}
+    for text in figure.texts:
+        where.setdefault(text.get_text(), []).append(text.get_window_extent())
+    (left,), (right,) = where["MSRS 00927N"], where["MSRS 00427D"]
+    assert left.x1 < middle < right.x0
+    for half in (0, 1):
+        columns = [where[title][half].x0 for title in titles[2:]]
+        assert columns == sorted(columns)
+        assert where["w/o CII"][half].y0 > where["not trained"][half].y1
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    differences = [image for image in shown if image.ndim == 2 and image.shape == (60, 80)]
+    differences = [image for image in differences if np.ptp(image) > 0]
+    assert len(differences) == 2  # of w/o CFF to ours, in both halves
+    for image in differences:
+        assert np.allclose(image[10:20, 10:30], 0.5 + 5 * 0.06) and np.allclose(image[30:], 0.5)
+    # each half: two images, two details of each, one difference, two sources
+    assert len(shown) == 2 * (2 + 4 + 1 + 2)
+    boxes = [axis.get_window_extent() for axis in figure.axes]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    for i, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def test_figure_7_shows_the_papers_scenes_in_its_order():
+    scenes = [name for dataset, name in figures.read_zooms(7) if dataset == "MSRS"]
+    assert scenes == ["00927N", "00427D"]
+
+
 @pytest.mark.parametrize("region", [(70, 0, 16, 12), (0, 50, 16, 12), (-1, 0, 16, 12)])
 def test_a_region_outside_its_image_is_an_error(region):
     with pytest.raises(DatasetError, match=r"not inside its image of 80×60; see zooms.csv"):
@@ -153,9 +203,10 @@ def test_regions_come_in_pairs_of_one_shape(tmp_path):
 
 
 def test_the_committed_scenes_are_test_pairs_and_the_drawn_ones_hold_their_regions():
-    for number in (4, 5, 6):
+    for number in (4, 5, 6, 7):
         scenes = figures.read_zooms(number)
-        assert {dataset for dataset, _ in scenes} <= set(DATASETS) and len(scenes) >= 5
+        assert {dataset for dataset, _ in scenes} <= set(DATASETS)
+        assert len(scenes) >= 4
         for (dataset, name), regions in scenes.items():
             assert read_split(dataset)[name] == "test"
             if dataset == SYNTHETIC:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -17,6 +18,7 @@ from scenes import read_scene
 
 from fusionlib import __main__
 from fusionlib.__main__ import main
+from fusionlib.datasets import find_pairs, split_pairs
 from fusionlib.images import save_image
 from fusionlib.tables import read_values
 from fusionlib.weights import load_weights
@@ -402,6 +404,32 @@ def test_r22_images_that_are_not_listed_are_refused_or_marked(results, tmp_path,
     assert status == 0 and "mine*, TNO" in said
     assert "* not the images of data/splits/TNO.csv: 4 unlisted" in said
     assert "TNO,a,unlisted," in (tmp_path / "values.issues.csv").read_text(encoding="utf-8")
+
+
+def test_r22_the_official_msrs_layout_passes(tmp_path, capsys, monkeypatch):
+    """PNG in test/{ir,vi} and train/{ir,vi}, as its owner ships it; here the copies are WebP."""
+    root = Path(os.environ.get("FUSIONLIB_DATA") or "not set")
+    if not (root / "MSRS").is_dir():
+        pytest.skip("FUSIONLIB_DATA has no MSRS")
+    parts = split_pairs(find_pairs(root, "MSRS"), "MSRS")
+    official = {"test": parts["test"], "train": [*parts["val"][:2], *parts["train"][:3]]}
+    for part, pairs in official.items():
+        for pair in pairs:
+            for side in ("ir", "vi"):
+                target = tmp_path / "MSRS" / part / side / f"{pair.name}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                image = Image.open(getattr(pair, side))
+                image.convert("L" if side == "ir" else "RGB").save(target, compress_level=1)
+    monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
+    arguments = ("evaluate", tmp_path / "MSRS" / "test" / "ir", "--dataset", "MSRS")
+    arguments += ("--metrics", "ag", "--jobs", "1")
+    status, said, told = run(capsys, *arguments)
+    assert status == 0, told
+    assert "ir, MSRS, 20 of 20 pairs" in said and "*" not in said
+    path = tmp_path / "MSRS" / "test" / "vi" / f"{parts['test'][3].name}.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    status, _, told = run(capsys, *arguments)
+    assert status == 2 and f"1 changed: {path.stem}" in told
 
 
 def test_r18_linked_images_are_read_on_request(pair, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """Learning rates and numbers of steps, worked out by hand or given by the paper."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from fusionlib.recipe import PRESETS, TrainConfig, learning_rate
+from fusionlib.weights import SHIPPED, load_weights
 
 
 def test_learning_rate_at_points_worked_out_by_hand():
@@ -29,6 +31,21 @@ def test_learning_rate_of_the_paper():
     assert learning_rate(20 * 53, total, config) == pytest.approx(1e-3)
     assert learning_rate(total - 1, total, config) == pytest.approx(1e-4)
     assert (config.batch, config.crop, config.loss_weight) == (16, 256, 0.2)
+
+
+def test_the_recipe_of_the_paper_has_none_of_the_aids():
+    paper, shipped = PRESETS["paper"], PRESETS["shipped"]
+    assert (paper.clip_norm, paper.average, paper.freeze_norm) == (None, 0, 1)
+    changed = {key for key, value in asdict(paper).items() if value != asdict(shipped)[key]}
+    assert changed == {"clip_norm", "average", "freeze_norm", "target"}
+
+
+@pytest.mark.parametrize(("name", "preset"), [("letter", "paper"), ("full", "shipped")])
+def test_weights_were_trained_by_the_recipe_they_stand_for(name, preset):
+    record = load_weights(SHIPPED.with_name(f"{name}.safetensors")).record
+    free = ("network", "steps", "validate_every")
+    expected = {k: v for k, v in asdict(PRESETS[preset]).items() if k not in free}
+    assert {k: v for k, v in record["config"].items() if k not in free} == expected
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 24])

@@ -94,10 +94,10 @@ def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
     head, _, *body = lines.splitlines()[:6]
     assert head == "| dataset | n | method | Q_AB/F ↑ | Q_CV ↓ |"
     assert body[:4] == [
-        "| A | 1 | ours | **0.5000** | 300.0000 |",
-        "| A | 1 | other | 0.2500 | **200.0000** |",
-        "| B | 1 | ours | 0.1250 | **1.0000** |",
-        "| B | 1 | other | **0.2500** | **1.0000** |",
+        "| A | 1 | ours | **0.5000** | 300.00 |",
+        "| A | 1 | other | 0.2500 | **200.00** |",
+        "| B | 1 | ours | 0.1250 | **1.00** |",
+        "| B | 1 | other | **0.2500** | **1.00** |",
     ]
 
 

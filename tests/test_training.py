@@ -24,7 +24,7 @@ from fusionlib import files, training
 from fusionlib.clip import ImageEncoder
 from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.losses import Losses, fusion_loss
-from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.network import NetworkConfig
 from fusionlib.training import (
     Images,
     TrainConfig,
@@ -32,13 +32,12 @@ from fusionlib.training import (
     batch_indices,
     forward_loss,
     learning_rate,
-    start_from,
     write_log,
 )
 from fusionlib.weights import load_weights
 
 CONFIG = TrainConfig(
-    network=NetworkConfig(width=8, blocks=1, heads=2, reduction=2, residual=False),
+    network=NetworkConfig(width=8, blocks=1, heads=2, reduction=2),
     steps=8,
     batch=2,
     crop=16,
@@ -697,17 +696,6 @@ def test_r46_no_pairs(encoder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("part", ["train", "val"])
-def test_r46_image_smaller_than_a_crop(encoder, pairs, tmp_path, part):
-    parts = {"train": pairs[:3], "val": pairs[3:]}
-    parts[part] = [*parts[part], *write_pairs(tmp_path / "small", 1, 32, 48)]
-    config = dataclasses.replace(CONFIG, crop=33)
-    with pytest.raises(TrainingError, match=r"small/ir/0\.png: 48×32 is smaller than a crop of 33"):
-        Trainer(config, encoder, parts["train"], parts["val"], tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    Trainer(dataclasses.replace(CONFIG, crop=32), encoder, **parts, folder=tmp_path / "run")
-
-
 def test_r46_batch_larger_than_the_set(build, tmp_path):
     with pytest.raises(TrainingError, match="a batch of 4 is larger than the 3 training pairs"):
         build(batch=4)
@@ -865,20 +853,8 @@ def test_a_training_starts_from_given_weights_and_says_so(build, whole, pairs, e
         Trainer(CONFIG, encoder, pairs[:3], [], tmp_path)
 
 
-def test_weights_of_a_plain_network_start_a_residual_one_but_for_its_last_layer(whole, encoder):
+def test_weights_of_another_network_start_nothing(whole, pairs, encoder, tmp_path):
     init = load_weights(whole / "last.safetensors", encoder)
-    net = FusionNet(dataclasses.replace(init.net.config, residual=True))
-    start_from(net, init)
-    own, given = net.state_dict(), init.net.state_dict()
-    assert {k for k in own if not torch.equal(own[k], given[k])} == {
-        "decoder.2.weight",
-        "decoder.2.bias",
-    }
-    assert not own["decoder.2.weight"].any()
-
-
-def test_weights_of_another_network_start_nothing(whole, encoder):
-    init = load_weights(whole / "last.safetensors", encoder)
-    wide = FusionNet(dataclasses.replace(init.net.config, width=16))
+    wide = dataclasses.replace(CONFIG, network=dataclasses.replace(CONFIG.network, width=16))
     with pytest.raises(WeightsError, match=r"last.safetensors.*width=8.*width=16"):
-        start_from(wide, init)
+        Trainer(wide, encoder, pairs[:3], [], tmp_path, init=init)
