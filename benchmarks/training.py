@@ -20,10 +20,9 @@ from workers import Worker, take_turns
 
 from fusionlib import inference
 from fusionlib.clip import EMBEDDED, load_encoder
-from fusionlib.datasets import SYNTHETIC, find_pairs, split_pairs
+from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs, split_pairs
 from fusionlib.network import FusionNet
 from fusionlib.recipe import PRESETS
-from fusionlib.samples import write_samples
 from fusionlib.training import Trainer, forward_loss
 
 HEADER = ("loop", "s_per_crop", "times_ours", "peak_gb")
@@ -52,7 +51,7 @@ def plain(steps: int) -> Callable[[], None]:
 def ours(steps: int, folder: Path) -> Callable[[], None]:
     """`Trainer`, as the command line runs it."""
     inference.reuse_memory()
-    pairs = split_pairs(find_pairs(folder, SYNTHETIC), SYNTHETIC)["train"]
+    pairs = split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)["train"]
     config = dataclasses.replace(PRESETS["cpu"], steps=10**6, validate_every=10**6)  # without end
     trainer = Trainer(config, load_encoder(EMBEDDED), pairs, [], folder / "train")
 
@@ -69,10 +68,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        samples = write_samples(Path(folder))
         workers = {
             "plain": Worker(plain, (options.steps,)),
-            "ours": Worker(ours, (options.steps, samples)),
+            "ours": Worker(ours, (options.steps, Path(folder))),
         }
         take_turns(workers, options.repeats, most=120)
         for worker in workers.values():

@@ -160,8 +160,6 @@ def compare_with_list(
 ) -> list[Issue]:
     """Which pairs differ from the committed list: other pixels, damaged, not there, not listed.
 
-    Synthetic scenes are drawn anew on each machine, so their list has no hashes.
-
     Args:
         pairs: what is there.
         dataset: a key of `fusionlib.datasets.DATASETS`.

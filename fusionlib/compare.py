@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from fusionlib import evaluation, samples, tables
+from fusionlib import evaluation, tables
 from fusionlib.baselines import METHODS
 from fusionlib.baselines.reported import (
     ELSEWHERE,
@@ -24,13 +24,13 @@ from fusionlib.baselines.reported import (
     result_folders,
     results_root,
 )
-from fusionlib.datasets import SYNTHETIC, Pair, find_pairs, images_by_stem, load_pair, split_pairs
+from fusionlib.datasets import SYNTHETIC, Pair, images_by_stem, load_pair
 from fusionlib.figures import Scene, read_zooms
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
-from fusionlib.run import Run
+from fusionlib.run import Run, drawn_scenes
 from fusionlib.statistics import LEVEL
 from fusionlib.weights import load_weights
 
@@ -143,8 +143,7 @@ def find_tests(run: Run, datasets: Sequence[str]) -> dict[str, list[Pair]]:
     found = {name: run.parts[name]["test"] for name in datasets if name in run.parts}
     if found:
         return found
-    root = run.root if run.is_synthetic else samples.write_samples(run.out_dir / "samples")
-    return {SYNTHETIC: split_pairs(find_pairs(root, SYNTHETIC), SYNTHETIC)["test"]}
+    return {SYNTHETIC: drawn_scenes()["test"]}
 
 
 def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:

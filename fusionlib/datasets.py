@@ -20,6 +20,7 @@ Split = Literal["train", "val", "test"]
 
 SPLITS = REPOSITORY / "data" / "splits"
 SYNTHETIC = "Synthetic"
+SCENES = REPOSITORY / "data" / "synthetic"  # the drawn scenes, with ir/ and vi/
 DRAWN = "synthetic"  # given as data root: the drawn scenes, whatever datasets are there
 LISTED = 10  # orphans an error message spells out
 VALIDATION_SHARE = 20  # one training pair in so many is held out for validation
@@ -69,7 +70,7 @@ DATASETS = {
         ),
         Dataset("M3FD", 230, 20, (_OURS, ("Ir", "Vis"), ("IR", "VIS"))),
         Dataset("TNO", 0, 55, (_OURS, ("IR", "VIS"))),
-        # drawn by samples.py: as many to learn from as to look at
+        # drawn by data/synthetic/draw.py: as many to learn from as to look at
         Dataset(SYNTHETIC, 8, 8, (_OURS,)),
     )
 }
@@ -152,7 +153,7 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
     """All pairs of a dataset below a data root, sorted by name; empty if it is not there.
 
     Args:
-        root: data root, with a folder for each dataset.
+        root: data root, with a folder for each dataset; for the drawn scenes their own folder.
         dataset: a key of `DATASETS`.
         follow_links: see `pair_folders`.
 
@@ -161,7 +162,7 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
         PairError: see `pair_folders`.
     """
     known = _known(dataset)
-    folder = Path(root) / dataset
+    folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
     pairs: dict[str, Pair] = {}
     seen: set[tuple[int, int]] = set()
     for ir, vi in known.layouts:

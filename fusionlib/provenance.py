@@ -1,18 +1,15 @@
 """Where every published figure and table comes from: one ``provenance.json`` in each folder.
 
-A record holds what determines a file: the code cells of its notebook, the modules of fusionlib
-that these import, data and weights, each with its sha256. Comments, docstrings and markdown do not
-count, nor do modules that cannot change what is in the file, so that most edits leave most records
-valid. A record stays as it is while its inputs and its files do, whatever the commit.
+A record names, for each file, its sha256 and the notebook that wrote it, and for each notebook the
+command, the commit, the weights, and the sha256 of what makes its results old when it changes: its
+code cells, and the weights, lists and values that it reads. Code of the library is named by the
+commit alone, so a line that moves there leaves every record valid. A record stays as it is while
+its files and these inputs do, whatever the commit.
 """
 
-import ast
 import hashlib
-import io
 import json
-import tokenize
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -27,27 +24,19 @@ RECORD = "provenance.json"
 FOLDERS = ("figures", "tables")
 UNCOMMITTED = ("datasets", "own", "quick")  # folders below these, which git ignores
 RENEW = "FUSIONLIB_DATA=synthetic make paper"
-VERSIONS = ("numpy", "scipy", "scikit-image", "pillow", "pandas", "matplotlib", "torch", "timm")
 
-# what a notebook reads below data/ beyond its weights and the splits of its datasets
+# what a notebook reads beyond its weights and the lists of its datasets; {label}: see `Run.label`
+_COMPARED = ("data/weights/letter.safetensors", "data/zooms.csv")
 DATA = {
-    "04_train": ("weights/*.json", "weights/*_log.csv", "trials/*.csv"),
-    "05_compare": ("paper/table[12].csv", "zooms.csv"),
-    "06_generalise": ("paper/table3.csv", "zooms.csv"),
+    "04_train": ("data/weights/*.json", "data/weights/*_log.csv"),
+    "05_compare": (*_COMPARED, "data/paper/table[12].csv"),
+    "06_generalise": (*_COMPARED, "data/paper/table3.csv"),
     "07_ablation": (
-        "paper/table4.csv",
-        "zooms.csv",
-        "weights/base*.safetensors",
-        "weights/without_*.safetensors",
+        "data/weights/full_seed*.safetensors", "data/weights/without_*.safetensors",
+        "data/zooms.csv", "data/paper/table4.csv",
     ),
-    "08_report": ("paper/table?.csv",),
-}
-# these find, fetch and check files, say what is wrong, or measure what is not published
-NEUTRAL = {
-    "__init__", "archives", "cost", "download", "errors", "files", "prepare", "sources", "versions",
+    "08_report": ("data/paper/table?.csv", "tables/{label}/*_values.csv"),
 }  # fmt: skip
-DRAWS_SCENES = {"props", "samples", "scenery"}  # determine nothing when there are real images
-DRAWS_FIGURES = {"diagrams", "figures", "teaching"}
 
 
 def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> list[Path]:
@@ -75,16 +64,16 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
     for folder in (run.tables(), run.drawings(), run.figures(), run.image_figures()):
         inside = folder.relative_to(run.out_dir)
         target = repository / inside
+        target.mkdir(parents=True, exist_ok=True)
         owners = {
             path.name: stem
             for stem, record in written.items()
             for path in map(Path, record["written"])
             if path.parent == inside
         }
-        target.mkdir(parents=True, exist_ok=True)
         for name in owners:
             write_atomically(target / name, (folder / name).read_bytes())
-        _write_records(run, target, owners, written, repository)
+        _write_record(run, target, owners, written, repository)
         published += [target / name for name in owners]
     return sorted(set(published))
 
@@ -120,58 +109,6 @@ def problems(repository: Path = REPOSITORY) -> list[str]:
     return found
 
 
-def code_hash(source: str) -> str:
-    """sha256 of Python source without comments, docstrings, blank lines and trailing blanks."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            text = node.body[0]
-            lines[text.lineno - 1 : text.end_lineno] = [""] * (text.end_lineno - text.lineno + 1)
-    kept = "\n".join(line.rstrip() for line in lines if line.strip())
-    return hashlib.sha256(kept.encode()).hexdigest()
-
-
-def imported_modules(source: str, package: Path) -> dict[str, Path]:
-    """The modules of fusionlib that Python source imports, directly or through each other.
-
-    Args:
-        source: Python.
-        package: folder of fusionlib.
-
-    Returns:
-        Dotted name below the package → file.
-    """
-    found: dict[str, Path] = {}
-    waiting = [source]
-    while waiting:
-        for name in sorted(_named_modules(waiting.pop())):
-            parts = name.split(".")
-            for depth in range(1, len(parts) + 1):  # importing a.b runs a, too
-                path = package.joinpath(*parts[:depth])
-                path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-                key = ".".join(parts[:depth])
-                if path.is_file() and key not in found:
-                    found[key] = path
-                    waiting.append(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _named_modules(source: str) -> set[str]:
-    """Candidates: ``from fusionlib.a import b`` may mean the module a or the module a.b."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {name.removeprefix("fusionlib.") for name in names if name.startswith("fusionlib.")}
-
-
 def _step_record(run: Run, stem: str) -> dict:
     path = run.out_dir / "notebooks" / f"{stem}.json"
     try:
@@ -183,7 +120,7 @@ def _step_record(run: Run, stem: str) -> dict:
         raise FusionError(
             f"{', '.join(changed)}: changed since {stem} wrote it; give the same command again"
         )
-    if record["inputs"]["fusionlib"] != pipeline.code_hash():
+    if record["inputs"]["fusionlib"] != pipeline.code_hash():  # the record names today's commit
         raise FusionError(
             f"fusionlib was changed while {stem} ran, so nothing is published; give the same "
             f"command again"
@@ -191,101 +128,78 @@ def _step_record(run: Run, stem: str) -> dict:
     return record
 
 
-def _write_records(run, target: Path, owners: Mapping, written: Mapping, repository: Path) -> None:
+def _write_record(run, target: Path, owners: Mapping, written: Mapping, repository: Path) -> None:
     """Bring the record of a folder up to date, and remove what its notebooks no longer write."""
     record = _read(target / RECORD)
-    for name, entry in list(record["files"].items()):
-        if entry["by"] in written and name not in owners:
-            (target / name).unlink(missing_ok=True)
-            del record["files"][name]
-    hashes = {name: file_sha256(target / name) for name in owners}
+    files, steps = record["files"], record["steps"]
+    before = dict(files)
+    for name in [n for n, entry in files.items() if entry["by"] in written and n not in owners]:
+        (target / name).unlink(missing_ok=True)
+        del files[name]
+    files |= {n: {"sha256": file_sha256(target / n), "by": stem} for n, stem in owners.items()}
     for stem in dict.fromkeys(owners.values()):
-        mine = {name: hashes[name] for name, owner in owners.items() if owner == stem}
-        old = {n: e["sha256"] for n, e in record["files"].items() if e["by"] == stem}
         inputs = _inputs(run, stem, target, repository)
-        if old != mine or record["steps"].get(stem, {}).get("inputs") != inputs:
-            record["steps"][stem] = _describe(run, stem, written[stem], repository) | {
-                "inputs": inputs
-            }
-        record["files"] |= {n: {"sha256": digest, "by": stem} for n, digest in mine.items()}
-    used = {entry["by"] for entry in record["files"].values()}
-    sorted_record = {
-        "files": dict(sorted(record["files"].items())),
-        "steps": {k: v for k, v in sorted(record["steps"].items()) if k in used},
-    }
-    if used:
-        write_atomically(target / RECORD, (json.dumps(sorted_record, indent=1) + "\n").encode())
-    else:
-        (target / RECORD).unlink(missing_ok=True)
+        old, new = ({n: e for n, e in f.items() if e["by"] == stem} for f in (before, files))
+        if old != new or steps.get(stem, {}).get("inputs") != inputs:
+            steps[stem] = _describe(run, stem, written[stem], repository) | {"inputs": inputs}
+    used = {entry["by"] for entry in files.values()}
+    if not used:
+        return (target / RECORD).unlink(missing_ok=True)
+    steps = {stem: step for stem, step in sorted(steps.items()) if stem in used}
+    text = json.dumps({"files": dict(sorted(files.items())), "steps": steps}, indent=1) + "\n"
+    write_atomically(target / RECORD, text.encode())
 
 
-def _inputs(run: Run, stem: str, target: Path, repository: Path) -> dict[str, str]:
-    """Path below the repository → sha256, of all that determines what a notebook writes there."""
-    notebook = repository / "notebooks" / f"{stem}.ipynb"
-    without = set(NEUTRAL)
-    shows_scenes = run.is_synthetic and target.name != "figures"  # drawings show no data
-    without |= set() if shows_scenes else DRAWS_SCENES
-    without |= DRAWS_FIGURES if target.parent.name == "tables" else set()
-    modules = imported_modules(_code_cells(notebook), repository / "fusionlib")
-    paths = [notebook, *(p for name, p in modules.items() if name not in without)]
-    if target.name != "figures":
-        data = repository / "data"
-        paths += [data / "splits" / f"{name}.csv" for name in run.parts]
-        paths += [p for pattern in DATA.get(stem, ()) for p in data.glob(pattern)]
-        paths += [run.weights] if run.weights.resolve().is_relative_to(data) else []
-    if stem == "08_report":
-        paths += (repository / "tables" / run.label).glob("**/*_values.csv")
-    names = sorted({p.resolve().relative_to(repository.resolve()).as_posix() for p in paths})
-    return {name: _hash_input(repository, name) for name in names}
+def _inputs(run: Run, stem: str, target: Path, repository: Path) -> dict[str, str | None]:
+    """Path below the repository → sha256: code cells, weights, lists, values."""
+    names = {f"notebooks/{stem}.ipynb"}
+    if target.name != "figures":  # drawings show no data
+        names |= {f"data/splits/{name}.csv" for name in run.parts}
+        for pattern in DATA.get(stem, ()):
+            found = repository.glob(pattern.format(label=run.label))
+            names |= {path.relative_to(repository).as_posix() for path in found}
+        if run.weights.resolve().is_relative_to(repository.resolve() / "data"):
+            names.add(_shown(run.weights, repository))
+    return {name: _hash_input(repository, name) for name in sorted(names)}
+
+
+def _shown(path: Path, repository: Path) -> str:
+    """A path below the repository; of any other its name, for folders are private."""
+    path, root = path.resolve(), repository.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _describe(run: Run, stem: str, record: dict, repository: Path) -> dict:
-    """How a step was run, without anything that is private to this machine."""
+    """How a step was run."""
     given = record["inputs"]["parameters"]
-    parameters = {key: given[key] for key in ("preset", "encoder", "device", "seed")}
-    options = "".join(f" --{key} {value}" for key, value in parameters.items())
-    weights = run.weights.resolve()
+    options = "".join(f" --{key} {given[key]}" for key in ("preset", "encoder", "device", "seed"))
     if given["weights"]:
-        inside = weights.is_relative_to(repository.resolve())
-        options += (
-            f" --weights {weights.relative_to(repository.resolve()) if inside else weights.name}"
-        )
-    data = "FUSIONLIB_DATA=synthetic " if run.is_synthetic else "FUSIONLIB_DATA=… "
-    python, _, _, threads = record["inputs"]["environment"]
+        options += f" --weights {_shown(run.weights, repository)}"
+    data = "FUSIONLIB_DATA=synthetic" if run.is_synthetic else "FUSIONLIB_DATA=…"
     return {
-        "command": f"{data}python -m fusionlib paper{options} --only {stem}",
-        "parameters": parameters,
-        "data": run.data_title,
-        "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
+        "command": f"{data} python -m fusionlib paper{options} --only {stem}",
         "commit": commit(repository) or "unknown (not a git checkout)",
-        "versions": {"python": python.split()[0]} | {name: version(name) for name in VERSIONS},
-        "threads": threads,
+        "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
     }
 
 
 def _hash_input(repository: Path, name: str) -> str | None:
+    """sha256 of a file, of a notebook that of its code cells; None if it is gone."""
     path = repository / name
     if not path.is_file():
         return None
-    if path.suffix == ".ipynb":
-        return code_hash(_code_cells(path))
-    if path.suffix == ".py":
-        return code_hash(path.read_text(encoding="utf-8"))
-    return file_sha256(path)
-
-
-def _code_cells(notebook: Path) -> str:
-    """Source of the code cells, of which none has magics."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    if path.suffix != ".ipynb":
+        return file_sha256(path)
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def _folders(repository: Path) -> list[Path]:
     """Folders whose files are committed."""
-    tops = [repository / name for name in FOLDERS]
-    below = [p for top in tops if top.is_dir() for p in sorted(top.iterdir()) if p.is_dir()]
-    chosen = [*(top for top in tops if top.is_dir()), *below]
-    return [folder for folder in chosen if folder.name not in UNCOMMITTED]
+    tops = [repository / name for name in FOLDERS if (repository / name).is_dir()]
+    below = [p for top in tops for p in sorted(top.iterdir()) if p.is_dir()]
+    return [folder for folder in tops + below if folder.name not in UNCOMMITTED]
 
 
 def _read(path: Path) -> dict:

@@ -23,20 +23,24 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from fusionlib.claims import UNTESTABLE, VERDICTS
+from fusionlib.claims import VERDICTS
 from fusionlib.datasets import load_pair
 from fusionlib.files import write_atomically
 from fusionlib.images import is_grey, read_luma8, replace_luma, save_image
 from fusionlib.metrics import METRICS
 from fusionlib.run import Run
+from fusionlib.verdicts import UNMEASURED
 from fusionlib.weights import load_weights
 
 TEMPLATES = Path(__file__).parent / "templates"
+KINDS = ("reproduced", "partly", "not", "not", "untestable", "untestable")  # of VERDICTS, in CSS
 LOOKS = ("infrared", "visible", "fused")
 PAIRS = 6  # in the slider
 TABLES = {
+    "verdict": "In how many cells ours reaches the paper",
     "claims": "Claim by claim",
     "numbers": "The paper's numbers beside ours",
+    "relative": "The lead over rivals, in the paper and here",
     "table1": "Table 1",
     "table2": "Table 2",
     "table3": "Table 3: a dataset never trained on",
@@ -145,7 +149,7 @@ def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
     weights = load_weights(run.weights)
     shown = [read_table(run.tables() / f"{name}.csv", title) for name, title in TABLES.items()
              if (run.tables() / f"{name}.csv").is_file()]  # fmt: skip
-    shown = [t for t in shown if t.name != "numbers" or not _is_all_untestable(t)]
+    shown = [t for t in shown if t.name not in ("numbers", "relative") or not _is_unmeasured(t)]
     figure = next((n for n in FIGURES if (run.image_figures() / f"{n}.png").is_file()), None)
     if figure:
         shutil.copy(run.image_figures() / f"{figure}.png", folder / "figure.png")
@@ -157,7 +161,7 @@ def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
         "weights": f"{run.weights.name}, {weights.steps} steps, sha256 {weights.sha256[:12]}",
         "preset": run.preset,
         "is_synthetic": run.is_synthetic,
-        "kinds": dict(zip(VERDICTS, ("reproduced", "partly", "not", "untestable"), strict=True)),
+        "kinds": dict(zip(VERDICTS, KINDS, strict=True)),
         "counts": _count_verdicts(shown),
         "tables": shown,
         "looks": LOOKS,
@@ -203,9 +207,9 @@ def _number(value: float | None, decimals: int) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.{decimals}f}"
 
 
-def _is_all_untestable(table: ShownTable) -> bool:
+def _is_unmeasured(table: ShownTable) -> bool:
     """Whether there is nothing to see, as on the synthetic scenes."""
-    return all(UNTESTABLE in row for row in table.rows)
+    return all(UNMEASURED in row for row in table.rows)
 
 
 def _count_verdicts(tables: Sequence[ShownTable]) -> dict[str, int]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusionlib import samples
 from fusionlib.clip import EMBEDDED
 from fusionlib.datasets import (
     DATASETS,
     REAL,
+    SCENES,
     SYNTHETIC,
     Pair,
     Split,
@@ -129,8 +129,7 @@ def open_run(
     Args:
         preset: ``quick`` (at most 4 pairs of each part), ``cpu`` or ``paper`` (all).
         data_root: folder with the datasets; None for ``$FUSIONLIB_DATA`` or ``data/images``. If
-            the latter has none of them, or for ``synthetic``, scenes are drawn into
-            ``out_dir/samples``.
+            the latter has none of them, or for ``synthetic``, the drawn scenes of the repository.
         encoder: see `fusionlib.clip.load_encoder`.
         weights: weights file; None for those trained in ``out_dir/train`` by ``cpu`` or ``paper``,
             else the shipped ones.
@@ -147,7 +146,7 @@ def open_run(
     if not isinstance(seed, int) or seed < 0:
         raise FusionError(f"seed {seed!r}: expected an integer, not negative")
     out = Path(out_dir).expanduser().resolve()
-    root, parts = _find_data(data_root, out / "samples")
+    root, parts = _find_data(data_root)
     if preset == "quick" and SYNTHETIC not in parts:
         parts = {
             name: {part: pairs[:QUICK_PAIRS] for part, pairs in found.items()}
@@ -159,10 +158,11 @@ def open_run(
     return Run(preset, root, parts, encoder, chosen, out, device, seed)
 
 
-def _find_data(given: str | None, drawn: Path) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
-    """The datasets that are there, or the scenes, drawn into a folder."""
+def _find_data(given: str | None) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
+    """The datasets that are there, or the drawn scenes."""
     root = chosen_root(given)
-    parts = _find_parts(root, REAL) if root else {}
+    found = {name: find_pairs(root, name) for name in REAL} if root and root.is_dir() else {}
+    parts = {name: split_pairs(pairs, name) for name, pairs in found.items() if pairs}
     if parts:
         return root, parts
     if root and (given or os.environ.get("FUSIONLIB_DATA")):
@@ -170,14 +170,9 @@ def _find_data(given: str | None, drawn: Path) -> tuple[Path, dict[str, dict[Spl
             f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
             f"`python -m fusionlib data status`"
         )
-    root = samples.write_samples(drawn)
-    return root, _find_parts(root, (SYNTHETIC,))
+    return SCENES, {SYNTHETIC: drawn_scenes()}
 
 
-def _find_parts(root: Path, datasets: Sequence[str]) -> dict[str, dict[Split, list[Pair]]]:
-    found = {}
-    for name in datasets:
-        pairs = find_pairs(root, name) if root.is_dir() else []
-        if pairs:
-            found[name] = split_pairs(pairs, name)
-    return found
+def drawn_scenes() -> dict[Split, list[Pair]]:
+    """Training, validation and test pairs of the scenes that come with the repository."""
+    return split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)

@@ -43,6 +43,7 @@ SOURCES = {
     "table4_values": Source("table4_statistics", ("table4",)),
     "seeds_values": Source("seeds_statistics"),
     "encoder_values": Source("encoder_statistics", ("encoder",), ours="real"),
+    "encoder_letter_values": Source("encoder_letter_statistics", ("encoder_letter",), ours="real"),
 }
 REPORTED = {f"table{number}": number for number in (1, 2, 3, 4)}
 

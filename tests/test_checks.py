@@ -9,8 +9,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import read_scene
 
-from fusionlib import checks, samples
+from fusionlib import checks
 from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
 from fusionlib.datasets import SPLITS, Pair, find_pairs, pair_folders
 from fusionlib.download import prepare
@@ -18,7 +19,6 @@ from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import luma, pixel_sha256, read_vi, save_image
 
 SCENES = ("dusk_camp", "night_street", "hidden_person", "night_crossing")
-render = functools.cache(samples.render)
 
 
 def statuses(issues):
@@ -29,9 +29,8 @@ def statuses(issues):
 def folders(tmp_path):
     """Three registered pairs, as the folders of a dataset."""
     for name in SCENES[:3]:
-        scene = render(name)
-        save_image(tmp_path / "TNO" / "ir" / f"{name}.png", scene.ir)
-        save_image(tmp_path / "TNO" / "vi" / f"{name}.png", scene.vi)
+        for kind, picture in zip(("ir", "vi"), read_scene(name), strict=True):
+            save_image(tmp_path / "TNO" / kind / f"{name}.png", picture)
     return tmp_path / "TNO" / "ir", tmp_path / "TNO" / "vi"
 
 
@@ -41,8 +40,7 @@ def test_registered_pairs_raise_no_doubt(folders):
 
 
 def test_r03_resizing_is_recorded(folders):
-    scene = render(SCENES[0])
-    save_image(folders[0] / f"{SCENES[0]}.png", scene.ir[::2, ::2])
+    save_image(folders[0] / f"{SCENES[0]}.png", read_scene(SCENES[0])[0][::2, ::2])
     with pytest.raises(PairError, match="--resize ir-to-vi"):
         inspect_pairs(pair_folders(*folders))
     _, issues = inspect_pairs(pair_folders(*folders), resize="ir-to-vi")
@@ -136,7 +134,7 @@ def test_r20_swapped_folders_are_pointed_out(folders):
 
 def test_r20_one_grey_or_coloured_pair_is_not_a_swap(folders):
     pairs = swap(folders)
-    save_image(pairs[0].ir, render(SCENES[0]).ir)
+    save_image(pairs[0].ir, read_scene(SCENES[0])[0])
     _, issues = inspect_pairs(pairs, ir_rgb="luma")
     assert "swapped" not in [issue.status for issue in issues]
 
@@ -148,8 +146,8 @@ def test_r20_one_grey_or_coloured_pair_is_not_a_swap(folders):
 def test_r21_shift_is_found_with_its_direction(across, down):
     found = []
     for name in SCENES:
-        scene = render(name)
-        ir, vi = scene.ir / np.float32(255), luma(scene.vi / np.float32(255))
+        ir, vi = (picture / np.float32(255) for picture in read_scene(name))
+        vi = luma(vi)
         height, width = ir.shape
         a, d = max(across, 0), max(down, 0)  # cut off on the left and above
         left, above = max(-across, 0), max(-down, 0)
@@ -163,8 +161,7 @@ def test_r21_shift_is_found_with_its_direction(across, down):
 
 
 def test_r21_shifted_pair_is_reported_and_used(folders):
-    scene = render(SCENES[0])
-    save_image(folders[0] / f"{SCENES[0]}.png", np.roll(scene.ir, 26, axis=1))
+    save_image(folders[0] / f"{SCENES[0]}.png", np.roll(read_scene(SCENES[0])[0], 26, axis=1))
     pairs = pair_folders(*folders)
     good, issues = inspect_pairs(pairs)
     assert good == pairs and statuses(issues) == [(SCENES[0], "misaligned")]

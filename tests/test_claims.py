@@ -137,7 +137,15 @@ def test_variants_that_were_not_trained_are_no_failure(frames):
 def test_another_encoder_is_never_taken_for_clip(frames):
     assert judged(frames).loc[SEMANTICS, "verdict"] == HOLDS
     row = judged(frames, "EfficientNet-Lite0 (ImageNet, not CLIP)").loc[SEMANTICS]
-    assert row["verdict"] == UNTESTABLE and "not CLIP); with it: holds" in row["why"]
+    assert row["verdict"] == UNTESTABLE and "not CLIP); with it, MSRS: holds" in row["why"]
+
+
+def test_semantics_must_show_on_every_dataset(frames):
+    alike = pairwise(0, 0, "real", "other_image").assign(dataset="RoadScene", p=0.5)
+    frames["encoder_statistics"] = pd.concat([frames["encoder_statistics"], alike])
+    row = judged(frames).loc[SEMANTICS]
+    assert row["verdict"] == PARTLY and "RoadScene: no effect shown" in row["why"]
+    assert "MSRS better in 6 of 6, RoadScene better in 0 of 6" in row["here"]
 
 
 def test_drawn_scenes_test_no_claim(frames):

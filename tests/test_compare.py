@@ -114,7 +114,7 @@ def test_datasets_that_are_there_are_used_and_synthetic_scenes_only_without_any(
     assert compare.find_tests(run, ["LLVIP", "MSRS"]) == {"MSRS": tests["MSRS"]}
     drawn = compare.find_tests(run, ["LLVIP"])
     assert list(drawn) == [SYNTHETIC] and len(drawn[SYNTHETIC]) == 8
-    assert all(pair.vi.is_relative_to(tmp_path / "run") for pair in drawn[SYNTHETIC])
+    assert all(pair.vi.is_file() for pair in drawn[SYNTHETIC])
 
 
 # ---- images made elsewhere

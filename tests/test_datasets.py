@@ -335,7 +335,7 @@ def test_layout_is_found(tmp_path, case):
     assert find_pairs(tmp_path, dataset) == expected
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", REAL)
 def test_our_layout_is_found_for_every_dataset(tmp_path, dataset):
     touch(tmp_path / dataset / "ir", "a.png")
     touch(tmp_path / dataset / "vi", "a.png")

@@ -20,17 +20,18 @@ PROBE = """
 import hashlib, runpy, sys
 from pathlib import Path
 import numpy as np
-from fusionlib import evaluation, figures, samples, tables
-from fusionlib.datasets import SPLITS, Pair
+from PIL import Image
+from fusionlib import evaluation, figures, tables
+from fusionlib.datasets import SCENES, SPLITS, Pair
 from fusionlib.download import extract
 from fusionlib.images import save_image
 import zipfile
 
 out, pairs = Path(sys.argv[1]), []
-scene = samples.render("dusk_camp")
+scene = [np.asarray(Image.open(SCENES / kind / "dusk_camp.png")) for kind in ("ir", "vi")]
 for name in "abcdefgh":
     k = ord(name)
-    ir, vi = np.roll(scene.ir, k, 0)[:48, :64], np.roll(scene.vi, k, 0)[:48, :64]
+    ir, vi = (np.roll(picture, k, 0)[:48, :64] for picture in scene)
     files = save_image(out / "ir" / f"{name}.png", ir), save_image(out / "vi" / f"{name}.jpg", vi)
     pairs.append(Pair("TNO", name, *files))
     for method in ("average", "maximum", "ours"):

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
+from scenes import read_scene
 
 from fusionlib import figure7, figures
 from fusionlib.datasets import DATASETS, SYNTHETIC, read_split
 from fusionlib.errors import DatasetError
-from fusionlib.samples import render
 from fusionlib.training import LOG_COLUMNS
 
 
@@ -210,7 +210,7 @@ def test_the_committed_scenes_are_test_pairs_and_the_drawn_ones_hold_their_regio
         for (dataset, name), regions in scenes.items():
             assert read_split(dataset)[name] == "test"
             if dataset == SYNTHETIC:
-                images = [render(name).vi] * 2
+                images = [read_scene(name)[1]] * 2
                 figures.zoom_grid([figures.Scene(name, images, regions)], "ab")
 
 

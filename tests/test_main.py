@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scenes import read_scene
 
-from fusionlib import __main__, samples
+from fusionlib import __main__
 from fusionlib.__main__ import main
 from fusionlib.datasets import find_pairs, split_pairs
 from fusionlib.images import save_image
@@ -25,10 +26,10 @@ from fusionlib.weights import load_weights
 
 @pytest.fixture
 def pair(tmp_path):
-    scene = samples.render("dusk_camp")
+    ir, vi = read_scene("dusk_camp")
     return (
-        str(save_image(tmp_path / "ir" / "camp.png", scene.ir)),
-        str(save_image(tmp_path / "vi" / "camp.webp", scene.vi)),
+        str(save_image(tmp_path / "ir" / "camp.png", ir)),
+        str(save_image(tmp_path / "vi" / "camp.webp", vi)),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fusionlib import report
 from fusionlib import run as runs
-from fusionlib.claims import CLAIMS, NOT, PARTLY, REPRODUCED
+from fusionlib.claims import CLAIMS, HOLDS, NOT, PARTLY
 from fusionlib.datasets import Pair
 from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
@@ -45,7 +45,7 @@ def write_run(folder):
     )
     frame.to_csv(run.tables() / "table1.csv", index=False)
     claims = [("x > y", "Table 1", "0.5", "0.6", verdict, EVIL)
-              for verdict in (REPRODUCED, NOT, NOT, PARTLY)]  # fmt: skip
+              for verdict in (HOLDS, NOT, NOT, PARTLY)]  # fmt: skip
     pd.DataFrame(claims, columns=CLAIMS).to_csv(run.tables() / "claims.csv", index=False)
     save_image(run.image_figures() / "fig4.png", np.zeros((30, 60)))
     return run, [write_notebook(run)]

@@ -3,7 +3,7 @@ import pytest
 
 from fusionlib import run as runs
 from fusionlib.clip import EMBEDDED
-from fusionlib.datasets import REAL
+from fusionlib.datasets import REAL, SCENES
 from fusionlib.errors import DatasetError, FusionError
 from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
@@ -21,9 +21,9 @@ def write_pairs(root, dataset, count):
         save_image(root / dataset / "vi" / f"{i:03d}.png", np.zeros((8, 8, 3)))
 
 
-def test_without_data_the_synthetic_scenes_are_drawn_and_said(tmp_path):
+def test_without_data_the_drawn_scenes_are_read_and_said(tmp_path):
     run = runs.open_run(out_dir=tmp_path / "out")
-    assert run.is_synthetic and run.label == "synthetic"
+    assert run.is_synthetic and run.label == "synthetic" and run.root == SCENES
     assert run.data_title == "synthetic scenes"
     assert len(run.pairs("test")) == 8 and run.pairs("train") and run.pairs("val")
     assert not {p.name for p in run.pairs("test")} & {p.name for p in run.pairs("train")}

@@ -11,8 +11,9 @@ from fusionlib.weights import SHIPPED, load_weights
 
 DATASETS = {"compare": "LLVIP", "brightness": "LLVIP", "generalise": "TNO",
             "generalise_brightness": "TNO"}  # fmt: skip
-OTHERS = {"table4_values": ("without_both",), "seeds_values": ("without_both",),
-          "encoder_values": ("other_image",)}  # fmt: skip
+VARIANT, FEATURES = ("without_both",), ("other_image",)
+OTHERS = {"table4_values": VARIANT, "seeds_values": VARIANT, "encoder_values": FEATURES,
+          "encoder_letter_values": FEATURES}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scenery import COATS, MATERIALS, PAINTS, Lamp, Scene, fractal_noise, smooth_step
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
-
-from fusionlib.scenery import COATS, MATERIALS, PAINTS, Lamp, Scene, fractal_noise, smooth_step
 
 # --- people ----------------------------------------------------------------------------------
 
@@ -80,7 +79,7 @@ def draw_person(scene, x, z, facing=1, phase=1.3, pose="walk", clothes=None) -> 
     warm = np.array([32.5, 0.38 * air + 18.5, 0.38 * air + 18.3, 0.6 * air + 9.5, 0.4 * air + 17.5])
     temp = warm[part] * (0.93 + 0.07 * volume) + 0.45 * folds
     scene.paint(box, alpha, tones[part] * np.clip(shade, 0.2, 1.6)[..., None], temp, z,
-                sun=0.55, person=1.0)  # fmt: skip
+                sun=0.55)  # fmt: skip
 
 
 # --- cars ------------------------------------------------------------------------------------
@@ -90,15 +89,15 @@ _OUTLINE = np.array([(0.10, 0.24), (0.0, 0.50), (0.04, 0.82), (0.16, 1.00), (0.4
                      (4.10, 0.74), (4.20, 0.50), (4.12, 0.24)])  # fmt: skip
 _SIDE_GLASS = (((0.80, 1.04), (1.08, 1.34), (1.58, 1.41), (1.60, 1.03)),
                ((1.70, 1.03), (1.68, 1.41), (2.10, 1.38), (2.72, 1.02)))  # fmt: skip
-# at the tail, from and up to this height, from and up to this width, albedo, warmth, glow, lamp
-_TRIM = ((1, 0.68, 0.90, 0.50, 0.80, (0.40, 0.02, 0.02), 1, (1.6, 0.05, 0.03), 0),
-         (1, 0.68, 0.90, -0.80, -0.50, (0.40, 0.02, 0.02), 1, (1.6, 0.05, 0.03), 0),
-         (1, 0.50, 0.62, -0.26, 0.26, (0.65, 0.65, 0.60), -1, (0, 0, 0), 0),
-         (1, 0.20, 0.40, -0.74, 0.74, (0.04, 0.04, 0.04), 5, (0, 0, 0), 0),
-         (0, 0.58, 0.76, 0.44, 0.78, (0.75, 0.77, 0.80), 3, (11, 10, 8), 1),
-         (0, 0.58, 0.76, -0.78, -0.44, (0.75, 0.77, 0.80), 3, (11, 10, 8), 1),
-         (0, 0.42, 0.64, -0.36, 0.36, (0.03, 0.03, 0.03), 16, (0, 0, 0), 0),
-         (0, 0.20, 0.36, -0.74, 0.74, (0.04, 0.04, 0.04), 8, (0, 0, 0), 0))  # fmt: skip
+# at the tail, from and up to this height, from and up to this width, albedo, warmth, glow
+_TRIM = ((1, 0.68, 0.90, 0.50, 0.80, (0.40, 0.02, 0.02), 1, (1.6, 0.05, 0.03)),
+         (1, 0.68, 0.90, -0.80, -0.50, (0.40, 0.02, 0.02), 1, (1.6, 0.05, 0.03)),
+         (1, 0.50, 0.62, -0.26, 0.26, (0.65, 0.65, 0.60), -1, (0, 0, 0)),
+         (1, 0.20, 0.40, -0.74, 0.74, (0.04, 0.04, 0.04), 5, (0, 0, 0)),
+         (0, 0.58, 0.76, 0.44, 0.78, (0.75, 0.77, 0.80), 3, (11, 10, 8)),
+         (0, 0.58, 0.76, -0.78, -0.44, (0.75, 0.77, 0.80), 3, (11, 10, 8)),
+         (0, 0.42, 0.64, -0.36, 0.36, (0.03, 0.03, 0.03), 16, (0, 0, 0)),
+         (0, 0.20, 0.36, -0.74, 0.74, (0.04, 0.04, 0.04), 8, (0, 0, 0)))  # fmt: skip
 
 
 def _half_width(y):
@@ -112,14 +111,14 @@ def _car_shell(line, colour, running, lights):
         sky, middle, y = max(normal[2], 0), (l0 + l1) / 2, (y0 + y1) / 2
         a, b = _half_width(y0), _half_width(y1)
         warm = (14 * running - 2) * np.exp(-((l0 - 3.6) ** 2)) - 4 * normal[2] + 1
-        bands = [(-a, a, -b, b, (*np.multiply(colour, 0.5 + 0.5 * sky), warm, 0, 0, 0, 0))]
+        bands = [(-a, a, -b, b, (*np.multiply(colour, 0.5 + 0.5 * sky), warm, 0, 0, 0))]
         if 1.06 < y < 1.42 and not 0.95 < middle < 2.2:
             glass = 0.05 + sky * np.array([0.14, 0.17, 0.20])
             a, b = a - 0.07, b - 0.07
-            bands.append((-a, a, -b, b, (*glass, -1.5, 0, 0, 0, 0)))
-        for tail, low, high, s0, s1, albedo, warm, glow, lamp in _TRIM:
+            bands.append((-a, a, -b, b, (*glass, -1.5, 0, 0, 0)))
+        for tail, low, high, s0, s1, albedo, warm, glow in _TRIM:
             if low < y < high and (middle < 2) == tail:
-                look = (*albedo, warm * running, *np.multiply(glow, lights), lamp * (lights > 0))
+                look = (*albedo, warm * running, *np.multiply(glow, lights))
                 bands.append((s0, s1, s0, s1, look))
         yield [(np.array([(l0, s0, y0), (l0, s1, y0), (l1, s3, y1), (l1, s2, y1)]), normal, look)
                for s0, s1, s2, s3, look in bands]  # fmt: skip
@@ -140,7 +139,7 @@ def _car_side(line, colour, running, side):
             shapes.append((np.stack([hub + radius * np.cos(angle), height], -1), look))
     for points, look in shapes:
         corners = [(along, side * _half_width(max(y, 0.6)), y) for along, y in points]
-        yield np.array(corners), np.array([0, side, 0]), (*look, 0, 0, 0, 0)
+        yield np.array(corners), np.array([0, side, 0]), (*look, 0, 0, 0)
 
 
 def draw_car(scene, x, z, yaw=0.0, running=True, lights=0.0) -> None:
@@ -256,8 +255,8 @@ def _paint_plant(scene, limbs, cloud, shade, leaf, z, kind):
     t = np.linspace(0, 1, levels)[:, None]
     green = np.array(MATERIALS["needle" if kind == "fir" else "leaf"].albedo)
     tint = green * (0.30 + 1.15 * t) * (1 + t * np.array([0.25, 0.05, 0.0]))
-    looks = np.hstack([tint, scene.heat("leaf", 1.6 * t - 1.2), np.zeros((levels, 4))])
-    bark = (*MATERIALS["bark"].albedo, scene.heat("bark"), 0, 0, 0, 0)
+    looks = np.hstack([tint, scene.heat("leaf", 1.6 * t - 1.2), np.zeros((levels, 3))])
+    bark = (*MATERIALS["bark"].albedo, scene.heat("bark"), 0, 0, 0)
     scene.paint_ids(box, np.asarray(ids), np.vstack([bark, looks]), z)
 
 
@@ -272,8 +271,8 @@ def draw_street_lamp(scene, x, z, height=5.5, on=True) -> None:
              arm + [(px, py - 0.07) for px, py in arm[::-1]],
              [(hx - 0.34, hy), (hx - 0.25, hy + 0.13), (hx + 0.25, hy + 0.13), (hx + 0.34, hy)],
              np.add(disc, (hx, hy - 0.04))]  # fmt: skip
-    table = [(0.07, 0.075, 0.08, scene.heat("metal"), 0, 0, 0, 0)] * 3
-    table.append((0.8, 0.8, 0.8, scene.mood.air + 14, *(colour * 14), 1))
+    table = [(0.07, 0.075, 0.08, scene.heat("metal"), 0, 0, 0)] * 3
+    table.append((0.8, 0.8, 0.8, scene.mood.air + 14, *(colour * 14)))
     if on:
         scene.lights.append(Lamp((hx, hy, z), (0, -1, 0), 1.2, colour * 8, 0.03 + 0.4 / z))
     polygons = [scene.project(*np.transpose(p), z) for p in parts]
@@ -289,7 +288,7 @@ def draw_sign(scene, x, z) -> None:
             for a, b in ((-0.17, -0.11), (0.0, 0.06), (0.13, 0.19))]  # fmt: skip
     shapes = [post, disc, (disc - (x, 2.5)) * 0.72 + (x, 2.5), *bars]
     tones = [(0.3, 0.3, 0.3), (0.55, 0.03, 0.03), (0.75, 0.75, 0.72), *[(0.03, 0.03, 0.03)] * 3]
-    table = [(*tone, scene.heat("metal"), 0, 0, 0, 0) for tone in tones]
+    table = [(*tone, scene.heat("metal"), 0, 0, 0) for tone in tones]
     scene.shade_ground(x, z, 0.3, 0.2, 0.4)
     draw_polygons(scene, [scene.project(*shape.T, z) for shape in shapes], table, z)
 
@@ -301,7 +300,7 @@ def draw_tent(scene, x, z) -> None:
               ([(-0.42, 0), (0, 1.15), (0.42, 0)], 0.1, 1.1),
               ([(-0.42, 0), (0, 1.15), (-0.2, 0.3), (-0.55, 0)], 1.2, 0.25)]  # fmt: skip
     cloth, glow = np.array(MATERIALS["canvas"].albedo), np.array([0.35, 0.19, 0.07])
-    table = [(*(cloth * a), scene.heat("canvas", 6 * e), *(glow * e), 0) for _, a, e in shapes]
+    table = [(*(cloth * a), scene.heat("canvas", 6 * e), *(glow * e)) for _, a, e in shapes]
     polygons = [scene.project(*np.add(p, (x, 0)).T, z) for p, _, _ in shapes]
     scene.shade_ground(x, z, 2.0, 0.8, 0.6)
     draw_polygons(scene, polygons, table, z)
@@ -313,14 +312,14 @@ def draw_fire(scene, x, z, size=0.75) -> None:
     for lean in (-1, 1, -0.5, 0.6):
         log = [(-0.42, 0.0), (-0.40, 0.10), (0.40, 0.20), (0.42, 0.10)]
         polygons.append(np.array([(lx * np.sign(lean), ly * abs(lean)) for lx, ly in log]))
-        table.append((0.10, 0.06, 0.04, 45.0, 0.15, 0.03, 0, 0))
+        table.append((0.10, 0.06, 0.04, 45.0, 0.15, 0.03, 0))
     for scale, glow in ((1.0, (3.0, 0.7, 0.06)), (0.72, (6, 2.2, 0.25)), (0.42, (9, 5.5, 1.6))):
         for shift, tall in ((-0.22, 0.6), (0.2, 0.72), (0.0, 1.15)):
             wide = 0.17 * scale * np.sin(np.pi * np.abs(np.abs(t) - 1) ** 0.7) * np.sign(t)
             sway = 0.05 * np.sin(5 * (1 - np.abs(t)) + 9 * shift)
             rise = 0.08 + tall * scale * (1 - np.abs(t))
             polygons.append(np.stack([shift + wide + sway, rise], -1))
-            table.append((0, 0, 0, 90.0, *glow, 1))
+            table.append((0, 0, 0, 90.0, *glow))
     points = [scene.project(x + size * p[:, 0], size * p[:, 1], z) for p in polygons]
     draw_polygons(scene, points, table, z)
     scene.lights.append(Lamp((x, 0.7, z - 0.3), (0, 0, 0), 0, np.array([2.6, 1.15, 0.38]), 0.10))

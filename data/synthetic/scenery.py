@@ -139,7 +139,7 @@ class Scene:
         self.row = np.arange(self.h, dtype=np.float32) + 0.5 - self.horizon  # from the horizon
         shape = (self.h, self.w)
         self.albedo, self.emit = np.zeros((2, *shape, 3), np.float32)
-        self.temp, self.sun, self.up, self.people, self.lamps = np.zeros((5, *shape), np.float32)
+        self.temp, self.sun, self.up = np.zeros((3, *shape), np.float32)
         self.depth = np.full(shape, FAR, np.float32)
         self.smoke, self.lights = None, []
         self.texture = fractal_noise(self.rng, 512, 512, 64, 6)
@@ -167,12 +167,16 @@ class Scene:
         _, warmth, emissivity = MATERIALS[material]
         return emissivity * (self.mood.air + warmth + extra) + (1 - emissivity) * -10.0
 
-    def paint(self, box, alpha, albedo, temp, depth, emit=0.0, sun=0.6, person=0, lamp=0):
+    def paint(self, box, alpha, albedo, temp, depth, emit=0.0, sun=0.6):
         """Blend an object over what lies behind it; its shadow falls on the ground first."""
         if np.ndim(depth) == 0 and self.mood.sun[0]:
             self._cast_shadow(box, alpha, depth)
-        for buffer, value in ((self.temp, temp), (self.depth, depth), (self.sun, sun),
-                              (self.up, 0), (self.people, person), (self.lamps, lamp)):  # fmt: skip
+        for buffer, value in (
+            (self.temp, temp),
+            (self.depth, depth),
+            (self.sun, sun),
+            (self.up, 0),
+        ):
             buffer[box] += alpha * (value - buffer[box])
         for buffer, value in ((self.albedo, albedo), (self.emit, emit)):
             buffer[box] += alpha[..., None] * (value - buffer[box])
@@ -209,13 +213,13 @@ class Scene:
         self.temp[box] += warm * shade
 
     def paint_ids(self, box, ids, table, depth):
-        """Paint an index picture; id i + 1 is row i, (r, g, b, temp, glow r, g, b, lamp)."""
-        looks = np.vstack([np.zeros((1, 8)), np.asarray(table, float)]).astype(np.float32)[ids]
+        """Paint an index picture; id i + 1 is row i, (r, g, b, temp, glow r, g, b)."""
+        looks = np.vstack([np.zeros((1, 7)), np.asarray(table, float)]).astype(np.float32)[ids]
         v, u = np.ogrid[: ids.shape[0], : ids.shape[1]]
         noise = 1 + 0.05 * self.grain(u, v)
         alpha = (ids > 0).astype(np.float32)
         self.paint(box, alpha, looks[..., :3] * noise[..., None], looks[..., 3], depth,
-                   emit=looks[..., 4:7], lamp=looks[..., 7])  # fmt: skip
+                   emit=looks[..., 4:7])  # fmt: skip
 
 
 # --- backdrop --------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""Synthetic, registered infrared/visible scenes, so that everything runs with nothing downloaded.
+"""Draws the synthetic scenes: registered infrared and visible pictures, made without a camera.
+
+    python data/synthetic/draw.py [folder]
 
 A scene is built once, back to front, into buffers of twice the final size: reflectance, emitted
 light, apparent temperature, depth, sunlight. `render_visible` lights these buffers as a colour
@@ -6,23 +8,13 @@ camera would see them, `render_infrared` reads the same buffers as a thermal cam
 pictures share one geometry to the pixel. Lengths are metres: x right, y up, z away from the camera.
 """
 
-import hashlib
-import io
-import json
-import os
-from contextlib import suppress
-from dataclasses import dataclass
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import PIL
-import scipy
 from PIL import Image
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
-
-from fusionlib.errors import DatasetError
-from fusionlib.props import (
+from props import (
     draw_car,
     draw_fire,
     draw_person,
@@ -32,7 +24,7 @@ from fusionlib.props import (
     draw_street_lamp,
     draw_tent,
 )
-from fusionlib.scenery import (
+from scenery import (
     BRICKS,
     DAY,
     DUSK,
@@ -53,26 +45,7 @@ from fusionlib.scenery import (
     resize_plane,
     smooth_step,
 )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One registered pair with the masks that a fused image is checked against.
-
-    Attributes:
-        name: Scene name, also the file name without suffix.
-        ir: Infrared, shape ``(H, W)``, uint8, white is hot.
-        vi: Visible, shape ``(H, W, 3)``, uint8 sRGB.
-        people: Shape ``(H, W)``, bool: warm people, bright in `ir`.
-        lamps: Shape ``(H, W)``, bool: lamp discs and headlights, bright in `vi`.
-    """
-
-    name: str
-    ir: np.ndarray
-    vi: np.ndarray
-    people: np.ndarray
-    lamps: np.ndarray
-
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 # --- the two cameras -------------------------------------------------------------------------
 
@@ -261,8 +234,8 @@ _LAYOUTS = {
         _walker(1.25, 7.1, -1, 0.2, "sit")]),
 }  # fmt: skip
 
-
-_TEST = {
+# test scenes by what they show, training scenes by number
+PLANS = {
     "day_street": Plan("day_street", (640, 480), 11, DAY, centre=0.47),
     "night_street": Plan("night_street", (512, 384), 12, NIGHT, eye=2.2, horizon=0.42, centre=0.36),
     "smoke_road": Plan("smoke", (480, 360), 13, OVERCAST, centre=0.52),
@@ -271,8 +244,6 @@ _TEST = {
     "hidden_person": Plan("hidden", (320, 256), 16, DUSK),
     "night_crossing": Plan("crossing", (560, 420), 17, NIGHT, eye=4.2, horizon=0.2, centre=0.54),
     "dusk_camp": Plan("camp", (256, 256), 18, DUSK, horizon=0.52),
-}
-_TRAIN = {
     "train_01": Plan("day_street", (400, 320), 21, DAY, 0.6, 2.2, 0.42, 0.58),
     "train_02": Plan("night_street", (384, 288), 22, NIGHT, 0.6, 2.4, 0.40, 0.62),
     "train_03": Plan("smoke", (352, 288), 23, DAY, 0.6, 2.0, 0.44),
@@ -282,26 +253,14 @@ _TRAIN = {
     "train_07": Plan("crossing", (400, 300), 27, DUSK, 0.6, 3.4, 0.26),
     "train_08": Plan("camp", (320, 288), 28, DUSK, 0.4, 1.9, 0.44),
 }
-TEST_SCENES: tuple[str, ...] = tuple(_TEST)
-TRAIN_SCENES: tuple[str, ...] = tuple(_TRAIN)
 
 
-def render(name: str) -> Sample:
-    """Render one scene; the same name always gives the same bytes.
-
-    Args:
-        name: One of `TEST_SCENES` or `TRAIN_SCENES`.
+def render(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one scene; the same plan always gives the same bytes.
 
     Returns:
-        Both pictures and the masks of people and lamps, all of one size, 256–640 pixels a side.
-
-    Raises:
-        DatasetError: there is no scene of this name.
+        Infrared, (H, W), and visible sRGB, (H, W, 3), uint8, registered; white is hot.
     """
-    plans = _TEST | _TRAIN
-    if name not in plans:
-        raise DatasetError(f"No synthetic scene {name!r}; choose one of {', '.join(plans)}.")
-    plan = plans[name]
     scene = Scene(plan)
     draw_sky(scene)
     if plan.mood.towards_sun[2] > 0:
@@ -314,56 +273,17 @@ def render(name: str) -> Sample:
         placed.append((draw, x + dx, z + dz, more))
     for draw, x, z, more in sorted(placed, key=lambda thing: -thing[2]):  # far things first
         draw(scene, x, z, **more)
-    people, lamps = (resize_plane(m, *plan.size) > 0.5 for m in (scene.people, scene.lamps))
-    return Sample(name, render_infrared(scene), render_visible(scene), people, lamps)
+    return render_infrared(scene), render_visible(scene)
 
 
-def write_samples(root: Path) -> Path:
-    """Write all scenes as ``<root>/Synthetic/{ir,vi}/<name>.png``; leave equal files untouched.
-
-    Rendering takes seconds, so ``<root>/.synthetic.json`` notes what was drawn by which code; while
-    both are as they were, nothing is drawn again.
-
-    Args:
-        root: Data folder; created when missing.
-
-    Returns:
-        `root`.
-    """
-    note, code = Path(root) / ".synthetic.json", _code_digest()
-    with suppress(OSError, ValueError):
-        drawn = json.loads(note.read_text(encoding="utf-8"))
-        files = {name: _digest(Path(root, name).read_bytes()) for name in drawn["files"]}
-        if drawn == {"code": code, "files": files}:
-            return root
-    files = {}
-    for name in TEST_SCENES + TRAIN_SCENES:
-        sample = render(name)
-        for kind in ("ir", "vi"):
-            path = Path(root) / "Synthetic" / kind / f"{name}.png"
-            buffer = io.BytesIO()
-            Image.fromarray(getattr(sample, kind)).save(buffer, "PNG", compress_level=6)
-            _write_if_other(path, buffer.getvalue())
-            files[path.relative_to(root).as_posix()] = _digest(buffer.getvalue())
-    _write_if_other(note, json.dumps({"code": code, "files": files}, indent=1).encode())
-    return root
+def main(folder: Path) -> None:
+    """Write every scene as ``ir/<name>.png`` and ``vi/<name>.png`` below a folder."""
+    for name, plan in PLANS.items():
+        for kind, picture in zip(("ir", "vi"), render(plan), strict=True):
+            path = folder / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path, compress_level=6)
 
 
-def _write_if_other(path: Path, data: bytes) -> None:
-    if path.is_file() and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _code_digest() -> str:
-    """Of everything that decides what the scenes look like."""
-    sources = (Path(__file__).with_name(f"{name}.py") for name in ("samples", "scenery", "props"))
-    versions = repr((np.__version__, scipy.__version__, PIL.__version__, TEST_SCENES, TRAIN_SCENES))
-    return _digest(b"".join(path.read_bytes() for path in sources) + versions.encode())
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
