@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from fusionlib import inference
-from fusionlib.banded import TILE
+from fusionlib.tiles import TILE
 
 HEADER = ("kind", "s_per_mp", "share", "mflop_per_px", "gflop_per_s", "gb_per_s", "times_floor")
 COPIES = ("clone", "copy_", "cat", "_to_copy", "_unsafe_view")

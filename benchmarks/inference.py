@@ -22,8 +22,8 @@ from results import write
 from workers import Worker, available_memory, take_turns
 
 from fusionlib import baselines, inference
-from fusionlib.banded import without_batch_norm
 from fusionlib.images import luma
+from fusionlib.tiles import without_batch_norm
 
 Array = np.ndarray
 HEADER = ("megapixels", "method", "seconds", "s_per_mp", "times_ours", "peak_gb", "idle_gb")

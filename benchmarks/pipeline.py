@@ -12,7 +12,7 @@ from pathlib import Path
 
 from results import show, write
 
-from fusionlib.pipeline import ROOT, find_notebooks
+from paper.pipeline import ROOT, find_notebooks
 
 HEADER = ("notebook", "seconds")
 

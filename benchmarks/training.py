@@ -19,10 +19,11 @@ from results import show, write
 from workers import Worker, take_turns
 
 from fusionlib import inference
-from fusionlib.clip import EMBEDDED, load_encoder
-from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs, split_pairs
+from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs
+from fusionlib.encoder import EMBEDDED, load_encoder
 from fusionlib.network import FusionNet
 from fusionlib.recipe import PRESETS
+from fusionlib.splits import split_pairs
 from fusionlib.training import Trainer, forward_loss
 
 HEADER = ("loop", "s_per_crop", "times_ours", "peak_gb")

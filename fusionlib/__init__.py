@@ -1,3 +1,3 @@
-"""CLIP-driven infrared and visible image fusion: the thin library behind the notebooks."""
+"""MGFusion (Yang et al., 2024): infrared and visible image fusion guided by an image encoder."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

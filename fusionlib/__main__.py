@@ -1,13 +1,14 @@
-"""Command line: ``python -m fusionlib fuse | train | evaluate | data | paper``."""
+"""Command line: ``fusionlib fuse | train | evaluate | data``, or ``python -m fusionlib``."""
 
 import argparse
 import dataclasses
 import json
 import os
+import runpy
 import sys
 from pathlib import Path
 
-from fusionlib import data_command
+from fusionlib import __version__, data_command
 from fusionlib.errors import FusionError, PairError
 from fusionlib.files import write_atomically
 
@@ -26,7 +27,14 @@ RECIPE = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["paper"]:  # its name before it had a house of its own
+        return runpy.run_module("paper.__main__")["main"](arguments[1:])
+    return run_command(_parser(), arguments)
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
+    """Parse, run ``options.command``, and turn what went wrong into an exit status."""
     options = parser.parse_args(arguments)
     try:
         options.command(options)
@@ -41,11 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fusionlib",
-        description="CLIP-driven infrared and visible image fusion.",
+        prog="fusionlib",
+        description="Infrared and visible image fusion after MGFusion (Yang et al., 2024).",
     )
+    parser.add_argument("--version", action="version", version=f"fusionlib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (_add_fuse, _add_evaluate, _add_train, data_command.add, _add_paper):
+    for add in (_add_fuse, _add_evaluate, _add_train, data_command.add):
         add(commands)
     return parser
 
@@ -71,7 +80,7 @@ def _add_fuse(commands) -> None:
         "--ir-rgb", choices=["luma"], help="take the luma of a pseudo-colour infrared image"
     )
     _add_reading(fuse)
-    _add_model(fuse, "the one the weights were trained with")
+    add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
     fuse.add_argument(
         "--precision",
@@ -125,26 +134,8 @@ def _add_train(commands) -> None:
     train.add_argument(
         "--force-resume", action="store_true", help="go on though recipe, data or code changed"
     )
-    _add_data_root(train)
-    _add_model(train, "embedded")
-
-
-def _add_paper(commands) -> None:
-    paper = commands.add_parser("paper", help="run the notebooks in order")
-    paper.set_defaults(command=_paper)
-    paper.add_argument("--preset", default="quick", choices=["quick", "cpu", "paper"])
-    _add_data_root(paper)
-    paper.add_argument("--weights", type=Path, help="weights file to evaluate")
-    paper.add_argument("--seed", type=int, default=0)
-    paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
-    paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
-    paper.add_argument(
-        "--verify",
-        action="store_true",
-        help="run nothing; compute the committed tables again from the values of the images, and "
-        "compare every committed result with its record",
-    )
-    _add_model(paper, "embedded")
+    add_data_root(train)
+    add_model(train, "embedded")
 
 
 def _positive(kind: type):
@@ -182,12 +173,14 @@ def _decay(text: str) -> float:
     return value
 
 
-def _add_data_root(parser: argparse.ArgumentParser) -> None:
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """The option ``--data-root``."""
     told = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
     parser.add_argument("--data-root", help=told)  # no Path: ./synthetic is a folder
 
 
-def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    """The options ``--encoder`` and ``--device``."""
     parser.add_argument(
         "--encoder",
         help=f"'ViT-B-32/openai' or another open_clip model/pretrained, 'model/path/to/file', "
@@ -196,7 +189,7 @@ def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
 
 
-def _device(name: str):
+def check_device(name: str):
     """The device, or an error that says why not."""
     import torch
 
@@ -225,7 +218,7 @@ def _fuse(options: argparse.Namespace) -> None:
         raise PairError(f"{options.ir} has no images")
     if not folders:
         images.check_target(options.out)
-    device = _device(options.device)
+    device = check_device(options.device)
     reading = {
         "resize": options.resize,
         "ir_range": tuple(options.ir_range) if options.ir_range else None,
@@ -252,27 +245,28 @@ def _fuse(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from fusionlib import inference
-    from fusionlib.clip import EMBEDDED, load_encoder
-    from fusionlib.datasets import chosen_root
-    from fusionlib.run import open_run
+    from fusionlib.datasets import SYNTHETIC, chosen_root
+    from fusionlib.encoder import EMBEDDED, load_encoder
+    from fusionlib.recipe import PRESETS
+    from fusionlib.splits import QUICK_PAIRS, find_parts
     from fusionlib.training import Trainer
     from fusionlib.weights import load_weights
 
     out = options.out or Path("runs") / "train" / options.preset
-    encoder_name = options.encoder or EMBEDDED
-    run = open_run(options.preset, options.data_root, encoder_name, out_dir=out, seed=options.seed)
-    if run.is_synthetic:
+    _, parts = find_parts(options.data_root, QUICK_PAIRS if options.preset == "quick" else None)
+    if SYNTHETIC in parts:
         why = "as asked" if chosen_root(options.data_root) is None else "no dataset found"
         print(f"{why}: training on the synthetic scenes")
+    train, val = ([p for found in parts.values() for p in found[part]] for part in ("train", "val"))
     inference.reuse_memory()
-    device = _device(options.device)
-    encoder = load_encoder(run.encoder, device)
-    recipe = _recipe(options, run.config)
+    device = check_device(options.device)
+    encoder = load_encoder(options.encoder or EMBEDDED, device)
+    recipe = _recipe(options, PRESETS[options.preset])
     trainer = Trainer(
         recipe,
         encoder,
-        run.pairs("train"),
-        run.pairs("val"),
+        train,
+        val,
         out,
         device,
         resume="force" if options.force_resume else True,
@@ -301,9 +295,10 @@ def _recipe(options: argparse.Namespace, config):
 
 def _evaluate(options: argparse.Namespace) -> None:
     from fusionlib import checks
-    from fusionlib.datasets import default_root, find_pairs, split_pairs
+    from fusionlib.datasets import default_root, find_pairs
     from fusionlib.evaluation import evaluate
     from fusionlib.metrics import METRICS
+    from fusionlib.splits import split_pairs
 
     root, dataset = default_root(options.data_root), options.dataset
     pairs = find_pairs(root, dataset, follow_links=options.follow_links)
@@ -351,66 +346,6 @@ def _print_means(frame, method: str) -> None:
             print(f"{title:9s}        – ({row.note.split(';')[0]})")
         else:
             print(f"{title:9s} {row.mean:8.4f}  [{row.low:.4f}, {row.high:.4f}]")
-
-
-def _paper(options: argparse.Namespace) -> None:
-    from fusionlib.clip import EMBEDDED
-    from fusionlib.pipeline import complete_steps, run_paper
-    from fusionlib.provenance import publish
-    from fusionlib.report import write_report
-    from fusionlib.run import open_run
-    from fusionlib.weights import load_weights
-
-    if options.verify:
-        return _verify()
-    _device(options.device)
-    encoder = options.encoder or EMBEDDED
-    steps = run_paper(
-        options.preset,
-        data_root=options.data_root,
-        encoder=encoder,
-        weights=options.weights,
-        device=options.device,
-        seed=options.seed,
-        only=options.only,
-        force=options.force,
-        timeout=3600 if options.preset == "quick" else 24 * 3600,
-    )
-    run = open_run(
-        options.preset,
-        options.data_root,
-        encoder,
-        options.weights,
-        Path("runs") / options.preset,
-        options.device,
-        options.seed,
-    )
-    report = write_report(run, complete_steps(steps))  # with --only the pages of the others stay
-    published = publish(run, [step.name for step in steps])
-    weights = load_weights(run.weights)
-    print(
-        f"\ndata     {run.data_title} (from {run.root})"
-        f"\nencoder  {weights.encoder_title}"
-        f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
-        f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
-        f"below {run.out_dir}"
-        f"\nreport   {report}"
-    )
-
-
-def _verify() -> None:
-    """Compare committed tables with their values, and every committed result with its record."""
-    from fusionlib.provenance import problems
-    from fusionlib.verify import verify_tables
-
-    count, wrong = verify_tables()
-    wrong += problems()
-    for line in wrong:
-        print(line, file=sys.stderr)
-    if wrong:
-        raise FusionError(f"{len(wrong)} problems (listed above) with the committed results")
-    print(f"{count} numbers of the committed tables computed again and found equal")
-    print("every committed figure and table has a record, and is as new as its inputs")
 
 
 if __name__ == "__main__":

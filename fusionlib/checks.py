@@ -16,10 +16,11 @@ from PIL import Image
 from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
-from fusionlib.datasets import SPLITS, Pair, load_pair, read_list
+from fusionlib.datasets import Pair, load_pair
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import image_size, is_grey, luma, pixel_sha256, read_vi
+from fusionlib.splits import SPLITS, read_list
 
 Array = np.ndarray
 

@@ -29,8 +29,9 @@ def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
-    from fusionlib.datasets import DRAWN, chosen_root, status
+    from fusionlib.datasets import DRAWN, chosen_root
     from fusionlib.download import SOURCES
+    from fusionlib.splits import status
 
     if (root := chosen_root(options.root)) is None:
         print(f"{DRAWN}: the notebooks use the drawn scenes, whatever datasets are there")

@@ -15,9 +15,9 @@ import pooch
 
 from fusionlib.datasets import DATASETS, LISTED, Pair, check_pair, images_by_stem
 from fusionlib.errors import DatasetError, DownloadError, FusionError
-from fusionlib.files import REPOSITORY, file_sha256, lock
+from fusionlib.files import USER_DATA, file_sha256, lock
 
-CACHE = REPOSITORY / "data" / "downloads"  # of the zips
+CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
 MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
 MAX_MEMBERS = 200_000

@@ -22,11 +22,10 @@ from tqdm.auto import tqdm
 
 from fusionlib.datasets import Pair, images_by_stem
 from fusionlib.errors import DatasetError, ImageError, MetricError
-from fusionlib.files import file_sha256
+from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
 from fusionlib.metrics.protocols import check_protocol, measure_by
-from fusionlib.tables import COLUMNS, read_values, write_values
 
 Array = np.ndarray
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
@@ -38,6 +37,8 @@ LISTED = 10  # missing images an error spells out
 
 Row = tuple[str, str, str, str, float, str, str]  # COLUMNS, reason, files
 Wanted = dict[str, tuple[Path, list[str], str]]  # method → fused image, metrics, hash of the files
+COLUMNS = ["dataset", "name", "method", "metric", "value"]
+ORIGIN = ["reason", "files"]  # why there is no value; which images, protocol and version
 
 
 def evaluate(
@@ -272,3 +273,36 @@ def _known_rows(csv: Path | str) -> dict[tuple[str, ...], Row]:
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "reason", "files"])
+
+
+def write_values(frame: pd.DataFrame, path: Path | str) -> Path:
+    """Write per-image values as CSV: sorted, exact, the same bytes for the same values.
+
+    Args:
+        frame: columns `COLUMNS`, one row a value; and ``reason`` and ``files`` where they exist,
+            see `evaluate`.
+        path: target.
+    """
+    columns = [*COLUMNS, *(name for name in ORIGIN if name in frame)]
+    ordered = frame[columns].sort_values(COLUMNS[:-1], kind="stable")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, ordered.to_csv(index=False, lineterminator="\n").encode())
+    return path
+
+
+def read_values(path: Path | str) -> pd.DataFrame:
+    """Read what `write_values` wrote; values come back bit for bit.
+
+    Raises:
+        DatasetError: not such a file.
+    """
+    columns = [*COLUMNS, *ORIGIN]
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if missing := [name for name in COLUMNS if name not in frame]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        frame["value"] = [float(text or "nan") for text in frame["value"]]  # exact, as written
+        return frame.reindex(columns=columns, fill_value="")[columns]
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path}: not a table of per-image values ({error})") from error

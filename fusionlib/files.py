@@ -12,7 +12,11 @@ from filelock import FileLock, Timeout
 
 from fusionlib.errors import FusionError
 
-REPOSITORY = Path(__file__).resolve().parent.parent  # fusionlib/, notebooks/, data/
+REPOSITORY = Path(__file__).resolve().parent.parent  # fusionlib/, paper/, notebooks/, data/
+IS_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # False where it was installed
+DATA = REPOSITORY / "data" if IS_CHECKOUT else Path(__file__).resolve().parent / "data"
+# datasets, downloads and weights of others: never into the folder of an installed package
+USER_DATA = DATA if IS_CHECKOUT else Path("data")
 
 
 def write_atomically(path: Path, data: bytes, temporary: Path | None = None) -> None:

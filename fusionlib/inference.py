@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.banded import GPU_TILE, TILE, fuse_banded, without_batch_norm
-from fusionlib.clip import ImageEncoder, load_encoder
 from fusionlib.datasets import Pair, check_pair, load_pair
+from fusionlib.encoder import ImageEncoder, load_encoder
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import is_grey, replace_luma, save_image
 from fusionlib.network import FusionNet
+from fusionlib.tiles import GPU_TILE, TILE, fuse_banded, without_batch_norm
 from fusionlib.weights import Weights, load_weights
 
 LEAST_SIDE = 16  # smaller images are continued at their borders; the encoder cannot see one pixel
@@ -132,7 +132,7 @@ def load_fuser(
 
     Args:
         weights: weights file; None for the shipped ones.
-        encoder: name for `fusionlib.clip.load_encoder`; None for the one the weights name.
+        encoder: name for `fusionlib.encoder.load_encoder`; None for the one the weights name.
         device: ``cpu``, ``cuda``, …
         precision: see `Fuser`.
 

@@ -30,9 +30,9 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fusionlib.clip import ImageEncoder
 from fusionlib.crops import Images, batch_indices
 from fusionlib.datasets import Pair
+from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.files import lock, write_atomically
 from fusionlib.losses import Losses, fusion_loss

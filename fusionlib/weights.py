@@ -14,12 +14,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fusionlib.clip import ImageEncoder
+from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import WeightsError
-from fusionlib.files import file_sha256, write_atomically
+from fusionlib.files import DATA, file_sha256, write_atomically
 from fusionlib.network import FusionNet, NetworkConfig
 
-SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights" / "full.safetensors"
+SHIPPED = DATA / "weights" / "full.safetensors"
 LISTED = 10  # keys an error message spells out
 
 

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 from sound import MEMBERS, Sound, sound_files
 
-from fusionlib.datasets import read_split
 from fusionlib.download import extract
 from fusionlib.errors import FusionError
 from fusionlib.images import image_size, luma8, read_ir, read_luma8, read_vi
+from fusionlib.splits import read_split
 from fusionlib.weights import load_weights
 
 HANG_SECONDS = 30  # without a finished case

@@ -13,10 +13,11 @@ from scenes import read_scene
 
 from fusionlib import checks
 from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
-from fusionlib.datasets import SPLITS, Pair, find_pairs, pair_folders
+from fusionlib.datasets import Pair, find_pairs, pair_folders
 from fusionlib.download import prepare
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import luma, pixel_sha256, read_vi, save_image
+from fusionlib.splits import SPLITS
 
 SCENES = ("dusk_camp", "night_street", "hidden_person", "night_crossing")
 

@@ -15,24 +15,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from fusionlib import datasets
-from fusionlib.datasets import (
-    DATASETS,
-    REAL,
-    SPLITS,
-    Listed,
-    Pair,
-    check_pair,
-    draw_split,
-    find_pairs,
-    load_pair,
-    pair_folders,
-    read_list,
-    read_split,
-    split_pairs,
-    status,
-)
+from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair, pair_folders
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import save_image
+from fusionlib.splits import SPLITS, Listed, draw_split, read_list, read_split, split_pairs, status
 
 PAPER = {"RoadScene": (200, 20), "LLVIP": (201, 20), "MSRS": (217, 20), "M3FD": (230, 20)}
 write_list = runpy.run_path(str(SPLITS / "draw.py"))["write_list"]

@@ -21,8 +21,10 @@ import hashlib, runpy, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from fusionlib import evaluation, figures, tables
-from fusionlib.datasets import SCENES, SPLITS, Pair
+from fusionlib import evaluation
+from paper import figures, tables
+from fusionlib.datasets import SCENES, Pair
+from fusionlib.splits import SPLITS
 from fusionlib.download import extract
 from fusionlib.images import save_image
 import zipfile

@@ -8,9 +8,8 @@ import pytest
 from fusionlib import evaluation, metrics
 from fusionlib.datasets import Pair
 from fusionlib.errors import DatasetError, ImageError, MetricError
-from fusionlib.evaluation import evaluate
+from fusionlib.evaluation import evaluate, read_values
 from fusionlib.images import read_luma8, save_image
-from fusionlib.tables import read_values
 
 
 @pytest.fixture

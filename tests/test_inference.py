@@ -7,10 +7,10 @@ from PIL import Image
 from scenes import read_scene
 
 from fusionlib import inference
-from fusionlib.banded import TILE, fuse_banded
 from fusionlib.datasets import Pair
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import luma, save_image
+from fusionlib.tiles import TILE, fuse_banded
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from scenes import read_scene
 
 from fusionlib import __main__
 from fusionlib.__main__ import main
-from fusionlib.datasets import find_pairs, split_pairs
+from fusionlib.datasets import find_pairs
+from fusionlib.evaluation import read_values
 from fusionlib.images import save_image
-from fusionlib.tables import read_values
+from fusionlib.splits import split_pairs
 from fusionlib.weights import load_weights
 
 

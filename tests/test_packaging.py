@@ -43,10 +43,16 @@ def test_the_lock_is_within_what_the_package_asks_for():
             assert fits[sign], f"{line}: {lock[name]} is locked"
 
 
-def test_templates_travel_with_the_package():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["tool"]["setuptools"]["package-data"]["fusionlib"] == ["templates/*"]
-    assert {path.parent.name for path in (ROOT / "fusionlib").rglob("*.html")} == {"templates"}
+def test_what_the_package_needs_travels_with_it():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    given = settings["setuptools"]["package-data"]
+    assert given["paper"] == ["templates/*"]
+    assert {path.parent.name for path in (ROOT / "paper").rglob("*.html")} == {"templates"}
+    shipped = [
+        path for pattern in given["fusionlib.data"] for path in (ROOT / "data").glob(pattern)
+    ]
+    folders = {path.relative_to(ROOT / "data").parts[0] for path in shipped}
+    assert folders == {"paper", "splits", "synthetic", "weights"}
 
 
 def test_make_help_lists_every_target():

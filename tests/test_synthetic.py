@@ -12,8 +12,9 @@ from scipy.fft import fft2, ifft2
 from scipy.ndimage import gaussian_gradient_magnitude
 
 from fusionlib.checks import compare_with_list, inspect_pairs
-from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs, pair_folders, read_split
+from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs, pair_folders
 from fusionlib.files import REPOSITORY
+from fusionlib.splits import read_split
 
 ALL = tuple(read_split(SYNTHETIC))
 GREY = np.array([0.299, 0.587, 0.114])

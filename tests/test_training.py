@@ -21,7 +21,7 @@ from textures import write_pairs
 from torch import nn
 
 from fusionlib import files, training
-from fusionlib.clip import ImageEncoder
+from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.losses import Losses, fusion_loss
 from fusionlib.network import NetworkConfig
@@ -413,7 +413,7 @@ with lock(Path({str(tmp_path / "run" / ".training.lock")!r})):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         try:
             assert process.stdout.readline() == "locked\n"
-            with pytest.raises(TrainingError, match="run: process [0-9]+ is at work here"):
+            with pytest.raises(TrainingError, match=r"run: process [0-9]+ is at work here"):
                 trainer.run(progress=False)
         finally:
             process.kill()
@@ -423,7 +423,7 @@ with lock(Path({str(tmp_path / "run" / ".training.lock")!r})):
 def test_a_folder_that_cannot_be_locked_is_named(build, tmp_path):
     trainer = build()
     (tmp_path / "run" / ".training.lock").mkdir()
-    with pytest.raises(TrainingError, match="run.*cannot be locked"):
+    with pytest.raises(TrainingError, match=r"run.*cannot be locked"):
         trainer.run(progress=False)
 
 
@@ -562,7 +562,7 @@ def test_r41_training_stops_at_a_loss_that_is_not_finite(
         ({"seed": 6}, "seed was 5, is 6"),
         ({"lr_peak": 2e-3}, "lr_peak was 0.001, is 0.002"),
         ({"steps": 9}, "steps was 8, is 9"),
-        ({"network": dataclasses.replace(CONFIG.network, use_cii=False)}, "network.use_cii was True"),
+        ({"network": dataclasses.replace(CONFIG.network, use_cii=False)}, "use_cii was True"),
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file, save
 from torch import nn
 
 from fusionlib import files, weights
-from fusionlib.clip import ImageEncoder
+from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import WeightsError
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import SHIPPED, load_weights, save_weights

@@ -1,6 +1,6 @@
 """Draw the lists of this folder anew: ``python data/splits/draw.py [DATASET …]``.
 
-By the rule of `fusionlib.datasets.draw_split`, over all pairs below ``--data-root``. What the list
+By the rule of `fusionlib.splits.draw_split`, over all pairs below ``--data-root``. What the list
 that is here already says is kept: test pairs, validation pairs and scenes.
 
 The scenes of LLVIP were found by looking: correlation of thumbnails (high-pass, 160×128, mean of
@@ -21,19 +21,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusionlib.datasets import (
-    REAL,
-    SPLITS,
-    Listed,
-    Pair,
-    default_root,
-    draw_split,
-    find_pairs,
-    read_list,
-)
+from fusionlib.datasets import REAL, Pair, default_root, find_pairs
 from fusionlib.errors import DatasetError
 from fusionlib.files import write_atomically
 from fusionlib.images import pixel_sha256
+from fusionlib.splits import SPLITS, Listed, draw_split, read_list
 
 
 def write_list(pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS) -> Path:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fusionlib import download
 from fusionlib.errors import WeightsError
-from fusionlib.files import REPOSITORY
+from fusionlib.files import USER_DATA
 
 RAW = "https://raw.githubusercontent.com"
 LISTED = 10  # keys an error message spells out
@@ -111,7 +111,7 @@ class WeightsFile:
 
 def weights_root() -> Path:
     """``$FUSIONLIB_WEIGHTS`` if set, else ``data/weights/published`` in the repository."""
-    root = os.environ.get("FUSIONLIB_WEIGHTS") or REPOSITORY / "data" / "weights" / "published"
+    root = os.environ.get("FUSIONLIB_WEIGHTS") or USER_DATA / "weights" / "published"
     return Path(root).expanduser()
 
 

@@ -1,0 +1,228 @@
+"""Which pairs train, validate and test: the committed lists, and the rule for other pairs."""
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fusionlib.datasets import (
+    DATASETS,
+    REAL,
+    SCENES,
+    SYNTHETIC,
+    Dataset,
+    Pair,
+    chosen_root,
+    find_pairs,
+    is_plain_name,
+    known_dataset,
+)
+from fusionlib.errors import DatasetError
+from fusionlib.files import DATA
+
+Split = Literal["train", "val", "test"]
+
+SPLITS = DATA / "splits"
+QUICK_PAIRS = 4  # of each dataset and part, in the preset quick
+VALIDATION_SHARE = 20  # one training pair in so many is held out for validation
+
+
+class Listed(NamedTuple):
+    """One row of a committed list.
+
+    Attributes:
+        split: ``train``, ``val``, ``test`` or ``""`` (not used).
+        sha256_ir: `fusionlib.images.pixel_sha256` of the infrared image; may be empty.
+        sha256_vi: the same of the visible one.
+        scene: what pairs that show one place share; may be empty.
+    """
+
+    split: str
+    sha256_ir: str = ""
+    sha256_vi: str = ""
+    scene: str = ""
+
+
+def split_pairs(
+    pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
+) -> dict[Split, list[Pair]]:
+    """Divide the pairs that are present into training, validation and test pairs.
+
+    The committed list decides when all its pairs are present and no others; otherwise
+    `draw_split` draws from what is there and keeps what it can of the list.
+
+    Args:
+        pairs: from `find_pairs`.
+        dataset: a key of `DATASETS`.
+        splits: folder of the committed lists.
+
+    Raises:
+        DatasetError: a committed list that puts one name into two parts.
+    """
+    listed = read_list(dataset, splits)
+    by_name = {pair.name: pair for pair in pairs}
+    if listed and by_name.keys() == listed.keys():
+        drawn = {name: row.split for name, row in listed.items()}
+    else:
+        drawn = draw_split(by_name, dataset, listed)
+    parts: dict[Split, list[Pair]] = {"train": [], "val": [], "test": []}
+    for name, part in drawn.items():
+        if part:
+            parts[part].append(by_name[name])
+    return parts
+
+
+def draw_split(
+    names: Iterable[str], dataset: str, listed: Mapping[str, Listed] | None = None
+) -> dict[str, str]:
+    """The rule: order names by the sha256 of dataset and name, then count off.
+
+    No known scene is in both training and test. Test pairs come first: the listed ones if all are
+    present, else the pinned ones, then whole scenes, the smallest first, until the paper's count is
+    reached. With fewer pairs than the paper had, at most half are test pairs. Of the training
+    pairs one in twenty validates, listed validation pairs before others. Where the list names
+    scenes, a name that is not in it but begins like one that is could show any of them: not used.
+
+    Args:
+        names: all names that are present.
+        dataset: a key of `DATASETS`.
+        listed: rows of an earlier list, from `read_list`.
+
+    Returns:
+        name → ``train``, ``val``, ``test`` or ``""`` (not used), sorted by name.
+    """
+    known, listed = known_dataset(dataset), listed or {}
+    parts = dict.fromkeys(sorted(set(names)), "")
+    prefix = slice(known.scene or None)  # None: the whole name
+    unsure = {name[prefix] for name, row in listed.items() if row.scene}
+    rows = {
+        name: listed.get(name, Listed(""))
+        for name in sorted(parts, key=lambda name: _draw(dataset, name))
+        if name in listed or name[prefix] not in unsure
+    }
+    scene = {name: row.scene or name[prefix] for name, row in rows.items()}
+    chosen = [name for name, row in listed.items() if row.split == "test"]
+    if not chosen or not parts.keys() >= set(chosen):
+        chosen = _draw_test(known, scene)
+    barred = {scene[name] for name in chosen}
+    train = [name for name in rows if scene[name] not in barred][: known.train]
+    count = max(round(len(train) / VALIDATION_SHARE), len(train) > 1)
+    parts |= dict.fromkeys(chosen, "test") | dict.fromkeys(train, "train")
+    train.sort(key=lambda name: rows[name].split != "val")  # stable
+    return parts | dict.fromkeys(train[:count], "val")
+
+
+def _draw_test(known: Dataset, scene: Mapping[str, str]) -> list[str]:
+    """Pinned pairs, then whole scenes, the smallest first, up to the paper's count."""
+    wanted = min(known.test, len(scene) // 2 if known.train else len(scene))
+    chosen = [name for name in known.pinned if name in scene][:wanted]
+    barred = {scene[name] for name in chosen}
+    members: dict[str, list[str]] = {}
+    for name, place in scene.items():
+        members.setdefault(place, []).append(name)
+    pool: list[str] = []
+    for names in sorted(members.values(), key=len):  # stable within a size
+        if len(chosen) + len(pool) < wanted and scene[names[0]] not in barred:
+            pool += names
+    pool.sort(key=lambda name: _draw(known.name, name))
+    return chosen + pool[: wanted - len(chosen)]
+
+
+def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:
+    """The committed list of a dataset, name → part; see `read_list`."""
+    return {name: row.split for name, row in read_list(dataset, splits).items()}
+
+
+def read_list(dataset: str, splits: Path | str = SPLITS) -> dict[str, Listed]:
+    """The committed list of a dataset, name → row; empty if there is none.
+
+    Raises:
+        DatasetError: damaged, one name twice, a name that is a path, or an unknown part.
+    """
+    path = Path(splits) / f"{known_dataset(dataset).name}.csv"
+    rows: dict[str, Listed] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                name, part = row.get("name"), row.get("split")
+                if name is None or not is_plain_name(name):
+                    raise DatasetError(f"{path}: {name!r} is not the name of a pair")
+                if name in rows or part not in ("train", "val", "test", ""):
+                    raise DatasetError(f"{path}: {name!r} stands there twice, or has part {part!r}")
+                rows[name] = Listed(**{key: row.get(key) or "" for key in Listed._fields})
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: cannot be read as a list of pairs ({error})") from error
+    return rows
+
+
+def status(root: Path | str) -> list[dict[str, object]]:
+    """One row a dataset: pairs present, how they are divided, and what the paper had.
+
+    Raises:
+        PairError, DatasetError: see `find_pairs`.
+    """
+    rows = []
+    for name in REAL:
+        pairs = find_pairs(root, name)
+        parts = split_pairs(pairs, name)
+        committed = read_split(name)
+        present = {pair.name for pair in pairs}
+        rows.append(
+            {
+                "dataset": name,
+                "pairs": len(pairs),
+                "train": len(parts["train"]) + len(parts["val"]),
+                "of it val": len(parts["val"]),
+                "test": len(parts["test"]),
+                "train (paper)": DATASETS[name].train,
+                "test (paper)": DATASETS[name].test,
+                "listed but missing": len(committed.keys() - present),
+                "split": "committed" if present and present == committed.keys() else "drawn",
+            }
+        )
+    return rows
+
+
+def _draw(dataset: str, name: str) -> str:
+    """A place in a random order that does not depend on which other names are present."""
+    return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
+
+
+def find_parts(
+    given: str | None = None, most: int | None = None
+) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
+    """The datasets that are there, divided, or the drawn scenes.
+
+    Args:
+        given: data root, see `fusionlib.datasets.chosen_root`.
+        most: pairs of each part of a dataset at the most; None for all. The scenes are few.
+
+    Returns:
+        The folder, and dataset → its training, validation and test pairs.
+
+    Raises:
+        DatasetError: a data root or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
+    """
+    root = chosen_root(given)
+    found = {name: find_pairs(root, name) for name in REAL} if root and root.is_dir() else {}
+    parts = {name: split_pairs(pairs, name) for name, pairs in found.items() if pairs}
+    if parts:
+        return root, {
+            name: {part: pairs[:most] for part, pairs in divided.items()}
+            for name, divided in parts.items()
+        }
+    if root and (given or os.environ.get("FUSIONLIB_DATA")):
+        raise DatasetError(
+            f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
+            f"`python -m fusionlib data status`"
+        )
+    return SCENES, {SYNTHETIC: drawn_scenes()}
+
+
+def drawn_scenes() -> dict[Split, list[Pair]]:
+    """Training, validation and test pairs of the scenes that come with the repository."""
+    return split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)

@@ -1,0 +1,189 @@
+"""The network on an image of any size, in bounded memory and with the result of the whole image.
+
+All but one operation of the network is local: an output pixel depends on input pixels at most three
+rows or columns away. The exception is MDTA, whose cosines are made of sums over all pixels. So each
+block takes two passes over the image: one adds up these sums, one applies what follows from them.
+Both go through row bands that are cut into tiles. Bands bound the memory, because the one feature
+map there is can be overwritten band by band. Tiles make it fast, because what a tile needs stays in
+the processor's cache.
+
+Feature maps of the whole image are (H, W, C), tiles (1, C, h, w) in channels_last.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fusionlib.network import FusionNet, RestormerBlock
+
+TILE = 80  # pixels a side; 170 channels of it, the widest tensor, are 4 MB: the CPU's cache
+GPU_TILE = 1024  # large, so that a GPU has enough to do
+LEAST_TILE = 6  # twice the largest halo
+
+Place = tuple[slice, slice]  # rows, columns
+
+
+@torch.inference_mode()
+def fuse_banded(
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, tile: int = TILE
+) -> Tensor:
+    """`FusionNet.forward` of one pair, in bands and tiles.
+
+    Needs 8 C bytes a pixel for the feature map (0.33 GB at 1280×1024 with C = 32), half of that in
+    bfloat16.
+
+    Args:
+        net: in evaluation mode, without or with BatchNorm (see `without_batch_norm`); in bfloat16
+            for feature maps in bfloat16.
+        ir: infrared, (1, 1, H, W), in [-1, 1].
+        vi: visible RGB, (1, 3, H, W), in [-1, 1].
+        c_ir: the encoder's features of ``ir``, (1, E).
+        c_vi: the same of ``vi``.
+        tile: largest height and width of a tile, in pixels; changes time and memory only.
+
+    Returns:
+        Fused luma, (1, 1, H, W), in [-1, 1]; differs from the whole image's by rounding.
+
+    Raises:
+        ValueError: more than one pair, or a tile below `LEAST_TILE`.
+    """
+    if len(ir) != 1 or tile < LEAST_TILE:
+        raise ValueError(
+            f"batch of {len(ir)}, tile of {tile}: expected 1, and {LEAST_TILE} or more"
+        )
+    scale = net.config.embed**0.5
+    kind = net.decoder[-2].weight.dtype
+    features = (F.normalize(c) * scale for c in (c_ir, c_vi))
+    out = _decoded(net, ir.to(kind), vi.to(kind), *(c.to(kind) for c in features), tile=tile)
+    return out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
+
+
+def _decoded(
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, tile: int
+) -> Tensor:
+    """What FD gives, (H, W, 1); the feature map is free again afterwards."""
+    height, width = ir.shape[-2:]
+    channels = net.config.width
+    f = ir.new_empty(height, width, 2 * channels)  # F_i, F_v, later F_f
+    f_ir, f_vi = f[..., :channels], f[..., channels:]
+    for image, features, encoder in ((ir, f_ir, net.ire), (vi, f_vi, net.vie)):
+        apply_local(encoder[:2], image[0].permute(1, 2, 0), features, 2, tile)
+        for block in encoder[2]:
+            apply_block(block, features, tile)
+    if net.config.use_cii:
+        apply_local(lambda x: net.cii_ir(x, c_ir, c_vi), f_ir, f_ir, 2, tile)
+        apply_local(lambda x: net.cii_vi(x, c_ir, c_vi), f_vi, f_vi, 2, tile)
+    if net.config.use_cff:
+        apply_local(lambda x: net.cff(*x.chunk(2, dim=1), c_ir, c_vi), f, f, 3, tile)
+    for block in net.decoder[0]:
+        apply_block(block, f, tile)
+    out = ir.new_empty(height, width, 1)
+    apply_local(net.decoder[1:], f, out, 2, tile)
+    return out
+
+
+def without_batch_norm(net: FusionNet) -> FusionNet:
+    """A copy for inference in which BatchNorm is part of the convolution before it."""
+    net = copy.deepcopy(net).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.Sequential) and any(isinstance(m, nn.BatchNorm2d) for m in layer):
+            layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+    return net
+
+
+def cuts(length: int, size: int) -> Iterator[slice]:
+    """Divide a length into the fewest parts of at most ``size``, about equally long."""
+    step = math.ceil(length / math.ceil(length / size))
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def tiles(x: Tensor, halo: int, size: int) -> Iterator[tuple[Tensor, Place, Place]]:
+    """Cut an image into tiles that also show ``halo`` pixels of their neighbours.
+
+    At the image's own borders there is no halo, so that there a layer meets the border it would
+    meet in the whole image: zeros around a convolution, replicated pixels around Sobel.
+
+    Args:
+        x: (H, W, C); the caller may overwrite the place of each tile as soon as it has it.
+        halo: rows and columns by which a tile is larger on each side; at most half of ``size``.
+        size: largest height and width of a tile without its halo.
+
+    Yields:
+        A tile, (1, C, h, w) in channels_last; where in it the part without halo is; where in
+        ``x`` that part belongs.
+    """
+    # what the neighbours above and to the left were before the caller overwrote them
+    last_rows, last_columns = x.new_empty(halo, *x.shape[1:]), x[:0]
+    for rows in cuts(x.shape[0], size):
+        top = max(0, rows.start - halo)
+        above, last_rows = last_rows, torch.empty_like(last_rows)
+        for columns in cuts(x.shape[1], size):
+            left = max(0, columns.start - halo)
+            around = slice(left, columns.stop + halo)
+            tile = x[top : rows.stop + halo, around].clone(memory_format=torch.contiguous_format)
+            if top < rows.start:
+                tile[:halo] = above[:, around]
+            if left < columns.start:
+                tile[:, :halo] = last_columns
+            inner = _moved(rows, -top), _moved(columns, -left)
+            last_columns = tile[:, inner[1]][:, -halo:].clone()
+            bottom = tile[inner][-halo:]  # fewer rows only in the last band, which nothing follows
+            last_rows[: len(bottom), columns] = bottom
+            yield tile.permute(2, 0, 1)[None], inner, (rows, columns)
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+def apply_local(
+    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, size: int
+) -> None:
+    """Apply a local function tile by tile.
+
+    Args:
+        function: (1, C, h, w) → (1, C', h, w).
+        x: (H, W, C).
+        out: (H, W, C'), overwritten; may be ``x`` itself.
+        reach: how far an output pixel looks, in pixels.
+        size: of a tile.
+    """
+    for tile, inner, place in tiles(x, reach, size):
+        out[place] = function(tile)[0].permute(1, 2, 0)[inner]
+
+
+def apply_block(block: RestormerBlock, x: Tensor, size: int) -> None:
+    """Apply a Restormer block to (H, W, C) in place."""
+    attention = block.attention
+    mix = attention.mixing(attention_sums(block, x, size)).to(x.dtype)
+
+    def apply(tile: Tensor) -> Tensor:
+        tile = tile.add_(attention.apply_to(attention.values(block.norm_attention(tile)), mix))
+        return tile.add_(block.feed_forward(block.norm_feed_forward(tile)))
+
+    apply_local(apply, x, x, 2, size)
+
+
+def attention_sums(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
+    """`TransposedAttention.sums` of the whole image, added up over its tiles.
+
+    Args:
+        block: the block.
+        x: its input, (H, W, C).
+        size: of a tile.
+
+    Returns:
+        (1, 2C, 2C), in float32 at least: bfloat16 has too few digits for sums.
+    """
+    total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
+    for tile, (rows, columns), _ in tiles(x, 1, size):
+        qk = block.attention.queries_and_keys(block.norm_attention(tile))
+        qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
+        qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than copying the rest
+        total = total + block.attention.sums(qk)
+    return total

@@ -1,0 +1,94 @@
+"""``python -m paper``: the notebooks in order, their results, the report; or ``--verify``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fusionlib.__main__ import add_data_root, add_model, check_device, run_command
+from fusionlib.encoder import EMBEDDED
+from fusionlib.errors import FusionError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the notebooks; returns the exit status (0, 2 for an error that is explained, 130)."""
+    paper = argparse.ArgumentParser(
+        prog="python -m paper", description="Run the notebooks of the paper in order."
+    )
+    paper.set_defaults(command=_paper)
+    paper.add_argument("--preset", default="quick", choices=["quick", "cpu", "paper"])
+    add_data_root(paper)
+    paper.add_argument("--weights", type=Path, help="weights file to evaluate")
+    paper.add_argument("--seed", type=int, default=0)
+    paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
+    paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
+    paper.add_argument(
+        "--verify",
+        action="store_true",
+        help="run nothing; compute the committed tables again from the values of the images, and "
+        "compare every committed result with its record",
+    )
+    add_model(paper, "embedded")
+    return run_command(paper, arguments)
+
+
+def _paper(options: argparse.Namespace) -> None:
+    from fusionlib.weights import load_weights
+    from paper.pipeline import complete_steps, run_paper
+    from paper.provenance import publish
+    from paper.report import write_report
+    from paper.run import open_run
+
+    if options.verify:
+        return _verify()
+    check_device(options.device)
+    encoder = options.encoder or EMBEDDED
+    steps = run_paper(
+        options.preset,
+        data_root=options.data_root,
+        encoder=encoder,
+        weights=options.weights,
+        device=options.device,
+        seed=options.seed,
+        only=options.only,
+        force=options.force,
+        timeout=3600 if options.preset == "quick" else 24 * 3600,
+    )
+    run = open_run(
+        options.preset,
+        options.data_root,
+        encoder,
+        options.weights,
+        Path("runs") / options.preset,
+        options.device,
+        options.seed,
+    )
+    report = write_report(run, complete_steps(steps))  # with --only the pages of the others stay
+    published = publish(run, [step.name for step in steps])
+    weights = load_weights(run.weights)
+    print(
+        f"\ndata     {run.data_title} (from {run.root})"
+        f"\nencoder  {weights.encoder_title}"
+        f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
+        f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
+        f"below {run.out_dir}"
+        f"\nreport   {report}"
+    )
+
+
+def _verify() -> None:
+    """Compare committed tables with their values, and every committed result with its record."""
+    from paper.provenance import problems
+    from paper.verify import verify_tables
+
+    count, wrong = verify_tables()
+    wrong += problems()
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        raise FusionError(f"{len(wrong)} problems (listed above) with the committed results")
+    print(f"{count} numbers of the committed tables computed again and found equal")
+    print("every committed figure and table has a record, and is as new as its inputs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

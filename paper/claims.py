@@ -1,0 +1,206 @@
+"""What the paper's text claims, taken literally: its own count, ours, a verdict by rule, and why.
+
+Verdicts come from the values and statistics of a run and from ``data/paper``; none is typed.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fusionlib import evaluation
+from fusionlib.errors import DatasetError
+from fusionlib.files import REPOSITORY, file_sha256
+from fusionlib.metrics import METRICS, PAPER
+from fusionlib.statistics import LEVEL
+from paper import ablation
+from paper.reported import OURS
+from paper.run import Run
+from paper.verdicts import KEYS, Frames, measured_numbers, reported_numbers
+
+VERDICTS = HOLDS, PARTLY, NOT, NO_EFFECT, UNTRAINED, UNTESTABLE = (
+    "holds", "in part", "does not hold", "no effect shown", ablation.NOT_TRAINED,
+    "not testable here",
+)  # fmt: skip
+CLAIMS = ["claim", "where", "paper", "here", "verdict", "why"]
+FILES = ("compare_values", "generalise_values", "brightness_values", "statistics",
+         "generalise_statistics", "table4_statistics", "encoder_statistics")  # fmt: skip
+LUMA = {"mean": "higher brightness", "contrast": "higher contrast"}
+RANKED = (  # claim, where, tables, metrics, place, whether in all cells or in most
+    ("outperforms most other methods", "4.4.1, Tables 1, 2", (1, 2), PAPER, 1, False),
+    ("ranks first in Q_AB/F and Q_CV", "4.4.1, Tables 1, 2", (1, 2), ("qabf", "qcv"), 1, True),
+    ("optimal or near-optimal in all metrics on TNO", "4.4.2, Table 3", (3,), PAPER, 2, True),
+)
+PARTS = (  # method of Table 4, claim, where, whether in all metrics or in most
+    ("without_cii", "better than without CII in most metrics", "4.5.1, Table 4", False),
+    ("without_cff", "better than without CFF in all metrics", "4.5.2, Table 4", True),
+    ("without_both", "better than without CII and CFF", "Table 4", False),
+)
+
+Row = tuple[str, str, str, str, str, str]
+
+
+def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
+    """Folder of the tables of a run; of the published ones if it has none and they fit.
+
+    Published tables fit if their records name the weights of this run: others were made with
+    other weights, and perhaps another encoder.
+    """
+    published, here = repository / "tables" / run.label, run.tables()
+    if all((here / f"{name}.csv").is_file() for name in FILES):
+        return here
+    try:
+        record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
+        used = {step["weights"]["sha256"] for step in record["steps"].values()}
+    except (OSError, ValueError, KeyError):
+        return here
+    return published if used == {file_sha256(run.weights)} else here
+
+
+def read_frames(folder: Path) -> Frames:
+    """Values and statistics that 05 to 07 wrote, by name.
+
+    Raises:
+        DatasetError: some are missing; names the notebooks that write them.
+    """
+    if missing := [name for name in FILES if not (folder / f"{name}.csv").is_file()]:
+        raise DatasetError(
+            f"{folder}: no {', '.join(f'{name}.csv' for name in missing)}; run 05_compare, "
+            f"06_generalise and 07_ablation first (python -m paper)"
+        )
+    found = {}
+    for name in FILES:
+        read = evaluation.read_values if name.endswith("_values") else pd.read_csv
+        found[name] = read(folder / f"{name}.csv")
+    return found
+
+
+def judge_claims(frames: Frames, encoder: str) -> pd.DataFrame:
+    """What the text claims, taken literally, with the paper's own count beside ours.
+
+    Args:
+        frames: from `read_frames`.
+        encoder: title of the image encoder.
+
+    Returns:
+        Columns `CLAIMS`, all text. *Holds*: in as many cells as the text says, against all the
+        paper's rivals; *in part*: in at least half of them, or not all rivals were measured; else
+        *does not hold*. Of a part of the network also by paired tests: *no effect shown* if no
+        metric differs significantly; one step lower if not more metrics are significantly better
+        than worse.
+    """
+    rows = [_place_claim(frames, *claim) for claim in RANKED]
+    rows += [_luma_claim(frames["brightness_values"], metric) for metric in LUMA]
+    rows += [_part_claim(frames["table4_statistics"], *part) for part in PARTS]
+    rows += [_semantics_claim(frames["encoder_statistics"], encoder)]
+    return pd.DataFrame(rows, columns=CLAIMS)
+
+
+def _judge_count(count: int, total: int, is_all: bool) -> str:
+    needed = total if is_all else total // 2 + 1
+    return HOLDS if count >= needed else PARTLY if 2 * count >= total else NOT
+
+
+def _places(cells: pd.Series) -> pd.Series:
+    """Place of ours among the methods; index (dataset, metric)."""
+    wide = cells.unstack("method")
+    sign = [-1 if METRICS[m].direction == "higher" else 1 for m in wide.index.unique("metric")]
+    sign = pd.Series(sign, wide.index.unique("metric"))
+    return wide.mul(sign, axis=0, level="metric").rank(axis=1, method="min")[OURS].dropna()
+
+
+def _place_claim(
+    frames: Frames,
+    claim: str,
+    where: str,
+    numbers: Sequence[int],
+    metrics: Sequence[str],
+    place: int,
+    is_all: bool,
+) -> Row:
+    """In how many cells ours is first, or second, among the paper's methods that were measured."""
+    paper = reported_numbers(numbers)
+    paper = paper[paper.index.isin(metrics, level="metric")]
+    here = measured_numbers(frames).set_index(KEYS)["mean"]
+    here = here[here.index.isin(paper.index)]
+    present = here.index.unique("method")
+    title, theirs = "first" if place == 1 else "first or second", _places(paper)
+    told = f"{title} in {(theirs <= place).sum()} of {len(theirs)}"
+    if len(present) < 2:
+        return claim, where, told, "–", UNTESTABLE, "no rival was measured on these datasets"
+    ours, why = _places(here), []
+    count, total = int((ours <= place).sum()), len(ours)
+    verdict = _judge_count(count, total, is_all)
+    order = paper.xs(OURS, level="method").index
+    if behind := [f"{d} {METRICS[m].symbol}" for d, m in order if ours.get((d, m), 0) > place]:
+        why.append(f"not in {', '.join(behind)}")
+    if len(here) < len(paper):  # no more can be said
+        verdict = PARTLY if verdict == HOLDS else verdict
+        same = _places(paper[paper.index.isin(here.index)])
+        rivals = ", ".join(present.drop(OURS))
+        why.append(f"only against {rivals} (the paper: {(same <= place).sum()} of {len(same)})")
+    return claim, where, told, f"{title} in {count} of {total}", verdict, "; ".join(why)
+
+
+def _luma_claim(values: pd.DataFrame, metric: str) -> Row:
+    """Whether the mean (brightness) or standard deviation (contrast) of our luma is higher."""
+    row = (LUMA[metric], "4.4.1, Figures 4, 5", "no number")
+    paper = reported_numbers((1, 2)).index
+    means = values[values["metric"] == metric].groupby(["method", "dataset"])["value"]
+    means = means.mean(skipna=False).unstack().dropna()
+    means = means.loc[means.index.isin(paper.levels[2]), means.columns.isin(paper.levels[0])]
+    if means.empty or len(means) < 2:
+        return *row, "–", UNTESTABLE, "no rival was measured on these datasets"
+    higher = means.loc[OURS] > means.drop(OURS)
+    count, total = int(higher.sum(axis=None)), higher.size
+    why = ", ".join(
+        f"{m}: on {n} of {higher.shape[1]} datasets" for m, n in higher.sum(axis=1).items()
+    )
+    return *row, f"in {count} of {total} comparisons", _judge_count(count, total, True), why
+
+
+def _part_claim(statistics: pd.DataFrame, part: str, claim: str, where: str, is_all: bool) -> Row:
+    """Whether the whole network is better than one without a part."""
+    paper = reported_numbers([4])
+    (dataset,) = paper.index.unique("dataset")
+    places = _places(paper[paper.index.isin([OURS, part], level="method")])
+    row = (claim, where, f"better in {(places == 1).sum()} of {len(places)}")
+    if set(statistics["dataset"]) != {dataset}:
+        return *row, "–", UNTESTABLE, f"not measured on {dataset}"
+    if part not in set(statistics["method"]):
+        return *row, "–", UNTRAINED, "no weights of this variant"
+    return *row, *_paired(statistics, OURS, part, is_all)
+
+
+def _paired(statistics: pd.DataFrame, ours: str, other: str, is_all: bool) -> tuple[str, str, str]:
+    """Two methods on the same images: count, verdict, and what the paired tests say."""
+    row = ablation.compare_with(statistics, ours, PAPER).loc[other]
+    better, worse = row[f"better, p < {LEVEL}"], row[f"worse, p < {LEVEL}"]
+    here = f"better in {row['better']} of {len(PAPER)}"
+    why = f"significantly better in {better}, worse in {worse}"
+    if row["untested"] == len(PAPER):
+        return here, UNTESTABLE, "no paired test: too few images, or equal values"
+    if not better and not worse:
+        return here, NO_EFFECT, why
+    verdict = _judge_count(row["better"], len(PAPER), is_all)
+    if better <= worse:
+        verdict = PARTLY if verdict == HOLDS else NOT
+    return here, verdict, why
+
+
+def _semantics_claim(statistics: pd.DataFrame, encoder: str) -> Row:
+    """Whether the right features of the encoder are better than those of another image."""
+    row = ("CLIP's semantics guide the fusion", "3.2, 3.3", "no number")
+    groups = statistics.groupby("dataset", sort=False)
+    found = {d: _paired(group, "real", "other_image", is_all=False) for d, group in groups}
+    told = ", ".join(f"{dataset} {count}" for dataset, (count, _, _) in found.items())
+    here = f"with the right features, not another image's: {told}"
+    why = "; ".join(f"{dataset}: {v}, {tests}" for dataset, (_, v, tests) in found.items())
+    several = {verdict for _, verdict, _ in found.values()}
+    verdict = several.pop() if len(several) == 1 else PARTLY
+    if not encoder.startswith("CLIP"):
+        verdict, why = UNTESTABLE, f"the encoder is {encoder}; with it, {why}"
+    elif not set(found) <= set(reported_numbers().index.levels[0]):
+        verdict, why = UNTESTABLE, "measured on drawn scenes only"
+    return *row, here, verdict, why

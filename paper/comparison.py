@@ -1,0 +1,398 @@
+"""What the notebooks of the comparison share: who takes part, fused images, values, rows, scenes.
+
+A method takes part by running here, or by a folder of its fused images (`results_root`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from fusionlib import evaluation
+from fusionlib.baselines import METHODS
+from fusionlib.datasets import SYNTHETIC, Pair, Run, images_by_stem, load_pair
+from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
+from fusionlib.inference import Fuser
+from fusionlib.metrics import PAPER
+from fusionlib.splits import drawn_scenes
+from fusionlib.statistics import LEVEL
+from fusionlib.weights import load_weights
+from paper.figures import Scene, read_zooms
+from paper.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
+from paper.reported import (
+    ELSEWHERE,
+    LETTER,
+    OURS,
+    OWN,
+    read_reported,
+    result_folders,
+    results_root,
+)
+
+QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
+NOT_QUICK = "not run in the preset quick"
+GROUPS = ("paper", "additional", "classical")
+LEARNED = GROUPS[:2]
+TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
+OTHERS_SHOWN = 6  # columns of a figure for other methods; classical ones only fill them up
+Tests = Mapping[str, Sequence[Pair]]  # dataset → its test pairs
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method that takes part.
+
+    Attributes:
+        name: key of the tables, and last part of its folder.
+        title: what tables and captions call it.
+        group: see `fusionlib.baselines.method.Method`.
+        folder: its fused images, ``<dataset>/<name>.<ext>``.
+        fuse: (ir, vi) → luma; None if the images were made elsewhere.
+    """
+
+    name: str
+    title: str
+    group: Literal["paper", "additional", "classical"]
+    folder: Path
+    fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+
+
+def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Who takes part, and who of the known methods does not.
+
+    Args:
+        run: its preset ``quick`` runs only `QUICK`.
+        fuser: our method.
+
+    Returns:
+        Name → entry, in the order of the tables: the paper's methods, ours to the letter, ours,
+        additional and classical ones; a folder of images made elsewhere goes before a method that
+        runs here. And name → why it is missing and what to do.
+
+    Raises:
+        DatasetError: see `paper.reported.result_folders`.
+    """
+    own = {OURS: fuser} | find_letter(run, fuser)
+    entries = [Entry(n, TITLES[n], "paper", run.folder("results", n), f) for n, f in own.items()]
+    given, absent = result_folders(), {}
+    for name, folder in given.items():
+        method = METHODS.get(name)
+        title, group = (method.title, method.group) if method else (name, "additional")
+        entries.append(Entry(name, title, "paper" if name in ELSEWHERE else group, folder, None))
+    for name, method in METHODS.items():
+        if name in given:
+            continue
+        reason = NOT_QUICK if run.preset == "quick" and name not in QUICK else method.missing()
+        if reason:
+            absent[name] = reason
+        else:
+            folder = run.folder("results", name)
+            entries.append(Entry(name, method.title, method.group, folder, method.fuse))
+    for name, method in ELSEWHERE.items():
+        if name not in given:
+            absent[name] = f"{method.reason}; images in {results_root() / name} would be measured"
+    order = list(dict.fromkeys([*rivals_printed(), *OWN, *METHODS, *given]))
+    entries.sort(key=lambda entry: (GROUPS.index(entry.group), order.index(entry.name)))
+    return {entry.name: entry for entry in entries}, absent
+
+
+def rivals_printed() -> list[str]:
+    """The methods that the paper compares its own with, in its order."""
+    return [name for name in read_reported(1)["method"].unique() if name != OURS]
+
+
+def find_letter(run: Run, fuser: Fuser) -> dict[str, Fuser]:
+    """`LETTER` → fuser of ``letter.safetensors`` beside the weights of a run.
+
+    Empty if there is no such file, or it needs another encoder than ours.
+    """
+    path = run.weights.with_name(f"{LETTER}.safetensors")
+    is_other = path != run.weights and path.is_file()
+    if not is_other or load_weights(path).encoder != fuser.encoder.name:
+        return {}
+    weights = load_weights(path, fuser.encoder)
+    weights.net.to(fuser.device, memory_format=torch.channels_last)
+    return {LETTER: replace(fuser, weights=weights)}
+
+
+def describe_absent(absent: Mapping[str, str]) -> str:
+    """A sentence for tables, without paths of this machine: who has no measured row, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in absent.items():
+        if name in ELSEWHERE:
+            reason = ELSEWHERE[name].reason
+        elif reason != NOT_QUICK:
+            reason = "published weights not on this machine, or refused"
+        by_reason.setdefault(reason, []).append(name)
+    missing = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"Without measured row: {missing}." if missing else ""
+
+
+def describe_datasets(names: Sequence[str]) -> str:
+    """Datasets as a caption names them."""
+    return " and ".join("drawn synthetic scenes" if n == SYNTHETIC else n for n in names)
+
+
+def find_tests(run: Run, datasets: Sequence[str]) -> dict[str, list[Pair]]:
+    """Test pairs of the datasets that are there; of the synthetic scenes if none of them is."""
+    found = {name: run.parts[name]["test"] for name in datasets if name in run.parts}
+    if found:
+        return found
+    return {SYNTHETIC: drawn_scenes()["test"]}
+
+
+def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
+    """Look through the images that were made elsewhere, before anything takes time.
+
+    Returns:
+        A sentence for each folder that is missing or has too few or too many images.
+
+    Raises:
+        MetricError: an image of another size than its sources.
+        ImageError: an image that cannot be read.
+    """
+    warnings = []
+    for entry in (entry for entry in entries.values() if entry.fuse is None):
+        for dataset, pairs in tests.items():
+            folder = entry.folder / dataset
+            if not folder.is_dir():
+                warnings.append(f"{entry.name}: no folder {dataset}, so no measured row there")
+                continue
+            images = images_by_stem(folder)
+            found = [pair for pair in pairs if pair.name in images]
+            lacking = [pair.name for pair in pairs if pair.name not in images]
+            if lacking:
+                listed = ", ".join(lacking[: evaluation.LISTED])
+                warnings.append(
+                    f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
+                    f"({listed}), so there is no mean"
+                )
+            if extra := len(images) - len(found):
+                warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
+            for pair in found:
+                path = images[pair.name]
+                evaluation.check_size(path, image_size(path), image_size(pair.vi))
+    return warnings
+
+
+def fuse_all(entries: Mapping[str, Entry], tests: Tests) -> int:
+    """Fuse every test pair with every method that runs here; returns the number of images.
+
+    The luma is saved, rounded to 8 bits and never stretched, since that is what is judged.
+    """
+    running = [entry for entry in entries.values() if entry.fuse is not None]
+    pairs = [pair for name in tests for pair in tests[name]]
+    for pair in tqdm(pairs, desc="fusing", unit="pair"):
+        sources = load_pair(pair)
+        for entry in running:
+            save_image(entry.folder / pair.dataset / f"{pair.name}.png", entry.fuse(*sources))
+    return len(pairs) * len(running)
+
+
+def measure(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFrame:
+    """Per-image values of all methods, as `fusionlib.evaluation.evaluate` returns and writes them.
+
+    A method without any image of a dataset has no rows there; one with too few has marked rows.
+    """
+    folders = {name: entry.folder for name, entry in entries.items()}
+    values = evaluation.evaluate(folders, tests, csv=csv, missing="mark")
+    is_missing = values["reason"] == evaluation.NO_IMAGE
+    is_absent = is_missing.groupby([values["dataset"], values["method"]]).transform("all")
+    values = values[~is_absent].reset_index(drop=True)
+    evaluation.write_values(values, csv)
+    return values
+
+
+def measure_brightness(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFrame:
+    """Brightness and contrast of the fused images, which section 4.4.1 of the paper speaks of.
+
+    Returns:
+        Columns `fusionlib.evaluation.COLUMNS`; ``metric`` is ``mean`` or ``contrast``, mean and
+        standard deviation of the 8-bit luma, 0–255; NaN where an image is missing.
+    """
+    rows = []
+    for entry in entries.values():
+        for dataset, pairs in tests.items():
+            folder = entry.folder / dataset
+            images = images_by_stem(folder) if folder.is_dir() else {}
+            for name in (pair.name for pair in pairs if images):
+                y = read_luma8(images[name]) if name in images else np.array(np.nan)
+                row = (dataset, name, entry.name)
+                rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
+    values = pd.DataFrame(rows, columns=evaluation.COLUMNS)
+    evaluation.write_values(values, csv)
+    return values
+
+
+def drop_incomplete(values: pd.DataFrame) -> pd.DataFrame:
+    """Values without those of a method in a dataset of which it lacks images.
+
+    A rank needs every method on every image, so one incomplete folder would cost all the ranks.
+    """
+    is_missing = values["reason"] == evaluation.NO_IMAGE
+    is_lacking = is_missing.groupby([values["dataset"], values["method"]]).transform("any")
+    return values[~is_lacking].reset_index(drop=True)
+
+
+def table_cells(
+    summary: pd.DataFrame,
+    reported: pd.DataFrame,
+    entries: Mapping[str, Entry],
+    datasets: Sequence[str],
+) -> pd.DataFrame:
+    """Cells of a table of the paper: what is reported, and below it what was measured.
+
+    Args:
+        summary: from `fusionlib.statistics.summarise`.
+        reported: from `paper.reported.read_reported`.
+        entries: from `find_entries`.
+        datasets: of the table, in order.
+
+    Returns:
+        Columns `paper.paper_tables.CELLS`; methods of the paper first, ours last of them,
+        after ours to the letter, of which nothing is reported.
+    """
+    lines = {(r["dataset"], r["method"]): r for r in reported.to_dict("records")}
+    measured = {(r["dataset"], r["method"], r["metric"]): r for r in summary.to_dict("records")}
+    order = dict.fromkeys([*(n for n in reported["method"] if n != OURS), *entries])
+    cells = []
+    for dataset in datasets:
+        for method in order:
+            group = entries[method].group if method in entries else "paper"
+            for metric in PAPER if (dataset, method) in lines else ():
+                value = lines[dataset, method][metric]
+                row = (dataset, np.nan, group, method, REPORTED, metric, value)
+                cells.append((*row, np.nan, np.nan, np.nan))
+            for metric in PAPER:
+                if (dataset, method, metric) in measured:
+                    r = measured[dataset, method, metric]
+                    row = (dataset, r["n"], group, method, MEASURED, metric, r["mean"])
+                    cells.append((*row, r["low"], r["high"], r["p"]))
+    return pd.DataFrame(cells, columns=CELLS)
+
+
+def find_differences(cells: pd.DataFrame) -> pd.DataFrame:
+    """Reported beside measured, wherever there is both.
+
+    Returns:
+        Index ``(dataset, method, metric)``; columns ``reported, measured, low, high, difference``
+        (measured − reported), ``percent`` of the reported value, and ``inside``: whether the
+        reported value is in the 95 % interval of the measured one.
+    """
+    keys = ["dataset", "method", "metric"]
+    known = cells.dropna(subset="value").set_index(keys)
+    printed, found = (known[known["row"] == row] for row in (REPORTED, MEASURED))
+    frame = found[["value", "low", "high"]].rename(columns={"value": "measured"})
+    frame.insert(0, "reported", printed["value"])
+    frame = frame.dropna(subset="reported")
+    frame["difference"] = frame["measured"] - frame["reported"]
+    frame["percent"] = 100 * frame["difference"] / frame["reported"]
+    frame["inside"] = frame["reported"].between(frame["low"], frame["high"])
+    return frame
+
+
+def compose_table(
+    cells: pd.DataFrame,
+    number: int,
+    caption: str,
+    entries: Mapping[str, Entry],
+    notes: Sequence[str] = (),
+) -> PaperTable:
+    """The table, with the explanations that its rows need; Table 4 marks only the best.
+
+    Args:
+        cells: from `table_cells`.
+        number: of the table in the paper.
+        caption: what it shows.
+        entries: from `find_entries`.
+        notes: what else stands below it.
+    """
+    titles = {name: entry.title for name, entry in entries.items()}
+    places, best = 3, "The best three are bold (red), underlined (blue) and italic (green)"
+    if number == 4:
+        places, best = 1, "The best is bold (red)"
+    explained = [
+        "Measured: mean over n test images; small, its 95 % bootstrap interval; † differs from "
+        f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). {best}, of each "
+        "dataset, among all methods measured here."
+    ]
+    if (cells["row"] == REPORTED).any():
+        explained.append(
+            "Reported: as the paper prints it, marked as there. Its test images, weights and "
+            "metric code are others, so the two rows of a method need not agree."
+        )
+    if LETTER in set(cells["method"]):
+        explained.append(
+            f"{TITLES[LETTER].capitalize()}: the same network, trained by the paper's loss and "
+            "recipe with nothing added."
+        )
+    return PaperTable(cells, number, caption, titles, [*explained, *filter(None, notes)], places)
+
+
+def find_scenes(
+    entries: Mapping[str, Entry], tests: Tests, figure: int
+) -> tuple[list[Scene], list[str]]:
+    """Rows and column titles of a figure of the paper: infrared, visible, the methods.
+
+    ``data/zooms.csv`` says which datasets, scenes and regions; a dataset of which no such scene is
+    among the test pairs is shown by its first two, without regions. Colour comes from the visible
+    image. No rows if there is none of these datasets.
+    """
+    zooms = read_zooms(figure)
+    chosen = []
+    for dataset in dict.fromkeys(dataset for dataset, _ in zooms):
+        pairs = tests.get(dataset, ())
+        listed = {(pair.dataset, pair.name): pair for pair in pairs}
+        chosen += [listed[key] for key in zooms if key in listed] or list(pairs[:2])
+    shown = _shown(entries)
+    scenes = []
+    for pair in chosen:
+        ir, vi = load_pair(pair)
+        fused = [_fused(entry, pair, vi) for entry in shown]
+        label = f"{pair.dataset}\n{pair.name.replace('_', ' ')}"
+        scenes.append(Scene(label, [ir, vi, *fused], zooms.get((pair.dataset, pair.name), ())))
+    return scenes, ["infrared", "visible", *(entry.title for entry in shown)]
+
+
+def triples(entry: Entry, pairs: Sequence[Pair]) -> list[list[np.ndarray]]:
+    """Infrared, visible and fused image of each pair, the latter in colour."""
+    sources = [(pair, *load_pair(pair)) for pair in pairs]
+    return [[ir, vi, _fused(entry, pair, vi)] for pair, ir, vi in sources]
+
+
+def describe_figure(entries: Mapping[str, Entry], scenes: Sequence[Scene]) -> str:
+    """Caption of Figures 4 to 6: which columns are the paper's, and which are additional."""
+    shown = {entry.name: entry.title for entry in _shown(entries)}
+    printed = [*rivals_printed(), OURS]
+    groups = {
+        "Rows": [scene.label.replace("\n", " ") for scene in scenes],
+        "Columns of the paper": ["infrared", "visible", *(n for n in printed if n in shown)],
+        "Additional columns": [title for name, title in shown.items() if name not in printed],
+        "Columns of the paper, not measured here": [n for n in printed if n not in shown],
+    }
+    parts = [f"{title}: {'; '.join(names)}." for title, names in groups.items() if names]
+    return " ".join([*parts, "The paper names neither scenes nor regions; they are chosen here."])
+
+
+def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
+    """All learned methods, classical ones only while there are few of those; as in the tables."""
+    others = [entry for entry in entries.values() if entry.name not in OWN]
+    learned = [entry for entry in others if entry.group in LEARNED]
+    classical = [entry for entry in others if entry.group not in LEARNED]
+    left_out = classical[max(0, OTHERS_SHOWN - len(learned)) :]
+    return [entry for entry in entries.values() if entry not in left_out]
+
+
+def _fused(entry: Entry, pair: Pair, vi: np.ndarray) -> np.ndarray | None:
+    """The fused image of a pair as it lies on disk, with the colour of the visible one."""
+    folder = entry.folder / pair.dataset
+    path = images_by_stem(folder).get(pair.name) if folder.is_dir() else None
+    if path is None:
+        return None
+    y = read_luma8(path).astype(np.float32) / 255
+    return y if is_grey(vi) else replace_luma(vi, y)

@@ -1,0 +1,103 @@
+"""What the paper reports, and images of methods that run elsewhere.
+
+The paper's numbers are in ``data/paper/table1.csv`` … ``table4.csv``. A method that cannot run here
+is measured from a folder of its fused images, ``<results>/<method>/<dataset>/<name>.png``.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fusionlib.errors import DatasetError
+from fusionlib.files import DATA, USER_DATA
+
+PAPER_TABLES = DATA / "paper"
+OURS = "ours"  # the paper's own method, reported or measured
+LETTER = "letter"  # the same network, trained by the text's own recipe
+OWN = (LETTER, OURS)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A method of the paper's tables that cannot run here.
+
+    Attributes:
+        name: its folder of results, and its name in ``data/paper/``.
+        source: citation.
+        reason: why it cannot run.
+    """
+
+    name: str
+    source: str
+    reason: str
+
+
+UNAVAILABLE = "published weights could not be downloaded"
+ELSEWHERE = {
+    method.name: method
+    for method in (
+        Elsewhere(
+            "MLFusion",
+            "H. Li et al., IEEE TIP, 2021, cited as Li et al., 2021a;"
+            " yuliu316316/MetaLearning-Fusion",
+            UNAVAILABLE,
+        ),
+        Elsewhere(
+            "CHITNet",
+            "Du et al., arXiv:2309.06118, cited as Du, 2023; lhf12278/CHITNet",
+            "weights never published",
+        ),
+        Elsewhere(
+            "IVFWSR",
+            "H. Li, J. Liu, Y. Zhang, Y. Liu, A Deep Learning Framework for Infrared and Visible"
+            " Image Fusion Without Strict Registration, IJCV, 2023,"
+            " doi:10.1007/s11263-023-01948-x, cited as Li et al., 2023a; yuliu316316/IVF-WoReg",
+            UNAVAILABLE,
+        ),
+        Elsewhere(
+            "TIMFusion",
+            "R. Liu et al., IEEE TPAMI, 2024, cited as Liu R. et al., 2024; LiuZhu-CV/TIMFusion",
+            UNAVAILABLE,
+        ),
+    )
+}
+
+
+def read_reported(table: int, folder: Path | str = PAPER_TABLES) -> pd.DataFrame:
+    """Numbers of one of the paper's tables.
+
+    Args:
+        table: 1 to 4.
+        folder: of the CSV files.
+
+    Returns:
+        Columns ``dataset, method``, the paper's six metrics and ``source``, in the paper's order.
+    """
+    return pd.read_csv(Path(folder) / f"table{table}.csv", float_precision="round_trip")
+
+
+def results_root() -> Path:
+    """Folders of images made elsewhere: ``$FUSIONLIB_RESULTS`` if set, else ``data/results``."""
+    root = os.environ.get("FUSIONLIB_RESULTS") or USER_DATA / "results"
+    return Path(root).expanduser()
+
+
+def result_folders() -> dict[str, Path]:
+    """Method → its folder below `results_root`, sorted by name; empty if there is none.
+
+    Raises:
+        DatasetError: ``$FUSIONLIB_RESULTS`` is no folder; or one in it has a name of `OWN`.
+    """
+    root = results_root()
+    if not root.is_dir():
+        if os.environ.get("FUSIONLIB_RESULTS"):
+            raise DatasetError(f"FUSIONLIB_RESULTS: {root} is no folder")
+        return {}
+    folders = (p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith("."))
+    found = {folder.name: folder for folder in folders}
+    for name in OWN:
+        if name in found:
+            raise DatasetError(f"{found[name]}: the name of this method itself; rename the folder")
+    return found

@@ -1,0 +1,141 @@
+"""One run of the paper: what its seven parameters mean, and where its files go.
+
+Every notebook starts with ``run = open_run(...)`` and finds data, weights and folders there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusionlib.datasets import DATASETS, SYNTHETIC, Pair
+from fusionlib.encoder import EMBEDDED
+from fusionlib.errors import FusionError
+from fusionlib.files import file_sha256
+from fusionlib.recipe import PRESETS, TrainConfig
+from fusionlib.splits import QUICK_PAIRS, Split, find_parts
+from fusionlib.weights import SHIPPED
+
+
+@dataclass(frozen=True)
+class Run:
+    """Checked parameters, and the data they lead to.
+
+    Attributes:
+        preset: ``quick``, ``cpu`` or ``paper``.
+        root: folder the images were read from.
+        parts: dataset → training, validation and test pairs; only datasets that are present.
+        encoder: name of the image encoder.
+        weights: weights file to evaluate.
+        out_dir: everything generated goes below it.
+        device: where to compute.
+        seed: of everything random.
+    """
+
+    preset: str
+    root: Path
+    parts: dict[str, dict[Split, list[Pair]]]
+    encoder: str
+    weights: Path
+    out_dir: Path
+    device: str
+    seed: int
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the images are drawn ones: no dataset was found, or they were asked for."""
+        return SYNTHETIC in self.parts
+
+    @property
+    def data_title(self) -> str:
+        """What captions call the images."""
+        if self.is_synthetic:
+            return "synthetic scenes"
+        return ", ".join(f"{name} {len(parts['test'])}" for name, parts in self.parts.items())
+
+    @property
+    def config(self) -> TrainConfig:
+        """Training recipe of the preset."""
+        return PRESETS[self.preset]
+
+    def pairs(self, part: Split, datasets: Sequence[str] = tuple(DATASETS)) -> list[Pair]:
+        """Pairs of one part, of all or some datasets."""
+        return [p for name in datasets if name in self.parts for p in self.parts[name][part]]
+
+    @property
+    def label(self) -> str:
+        """Folder of the published results: what they were measured on, or ``own``.
+
+        Weights or an encoder of one's own never replace the committed results.
+        """
+        if not self.is_synthetic and self.preset == "quick":
+            return "quick"
+        if not self.is_shipped:
+            return "own"
+        return "synthetic" if self.is_synthetic else "reference"
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether weights, by their content, and encoder are those of the repository."""
+        if self.encoder != EMBEDDED or not (self.weights.is_file() and SHIPPED.is_file()):
+            return False
+        return file_sha256(self.weights) == file_sha256(SHIPPED)
+
+    def folder(self, *names: str) -> Path:
+        """A folder below ``out_dir``, made if needed."""
+        path = self.out_dir.joinpath(*names)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def drawings(self) -> Path:
+        """Where figures go that no data changes."""
+        return self.folder("figures")
+
+    def figures(self) -> Path:
+        """Where charts go."""
+        return self.folder("figures", self.label)
+
+    def image_figures(self) -> Path:
+        """Where figures that show images go: those of the datasets stay out of the repository."""
+        return self.figures() if self.is_synthetic else self.folder("figures", "datasets")
+
+    def tables(self) -> Path:
+        """Where tables and per-image values go."""
+        return self.folder("tables", self.label)
+
+
+def open_run(
+    preset: str = "quick",
+    data_root: str | None = None,
+    encoder: str = EMBEDDED,
+    weights: str | None = None,
+    out_dir: str = "runs/quick",
+    device: str = "cpu",
+    seed: int = 0,
+) -> Run:
+    """Check the parameters of a notebook and find its data.
+
+    Args:
+        preset: ``quick`` (at most 4 pairs of each part), ``cpu`` or ``paper`` (all).
+        data_root: folder with the datasets; None for ``$FUSIONLIB_DATA`` or ``data/images``. If
+            the latter has none of them, or for ``synthetic``, the drawn scenes of the repository.
+        encoder: see `fusionlib.encoder.load_encoder`.
+        weights: weights file; None for those trained in ``out_dir/train`` by ``cpu`` or ``paper``,
+            else the shipped ones.
+        out_dir: where everything goes.
+        device: ``cpu``, ``cuda``, …
+        seed: not negative.
+
+    Raises:
+        FusionError: unknown preset or bad seed.
+        DatasetError: ``data_root`` or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
+    """
+    if preset not in PRESETS:
+        raise FusionError(f"preset {preset!r} is not known; one of {', '.join(PRESETS)}")
+    if not isinstance(seed, int) or seed < 0:
+        raise FusionError(f"seed {seed!r}: expected an integer, not negative")
+    out = Path(out_dir).expanduser().resolve()
+    root, parts = find_parts(data_root, QUICK_PAIRS if preset == "quick" else None)
+    trained = out / "train" / "best.safetensors"
+    use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
+    chosen = Path(weights).expanduser() if weights else trained if use_trained else SHIPPED
+    return Run(preset, root, parts, encoder, chosen, out, device, seed)

@@ -1,0 +1,280 @@
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fusionlib.datasets import Pair
+from fusionlib.encoder import ImageEncoder
+from fusionlib.errors import WeightsError
+from fusionlib.images import save_image
+from fusionlib.inference import Fuser
+from fusionlib.metrics import PAPER
+from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.weights import SHIPPED, load_weights, save_weights
+from paper import ablation
+from paper.paper_tables import CELLS, MEASURED, PaperTable, write_paper_table
+from paper.reported import OURS
+
+RECORD = {"config": {"steps": 8, "crop": 96, "seed": 0, "network": {}}, "steps": 6, "of_steps": 8}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )  # fmt: skip
+    return ImageEncoder(
+        network, name="small", title="small", size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+
+
+def save(path, encoder, cii=True, cff=True, **record):
+    config = NetworkConfig(
+        embed=8, width=4, blocks=1, heads=2, reduction=2, use_cii=cii, use_cff=cff
+    )
+    torch.manual_seed(1)
+    save_weights(path, FusionNet(config), encoder, RECORD | record)
+
+
+@pytest.fixture
+def folder(tmp_path, encoder):
+    for name, parts in ablation.VARIANTS.items():
+        save(tmp_path / f"{'full' if name == OURS else name}.safetensors", encoder, *parts)
+    return tmp_path
+
+
+def load(folder):
+    return ablation.load_variants(load_weights(folder / "full.safetensors"))
+
+
+@pytest.fixture
+def fuser(folder, encoder):
+    weights = load_weights(folder / "full.safetensors", encoder)
+    return Fuser(weights, encoder, torch.device("cpu"))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    made = []
+    for name, level in (("bright", 0.9), ("dark", 0.1), ("mixed", 0.5)):
+        rng = np.random.default_rng(int(10 * level))
+        shape = (40, 48)
+        ir = save_image(tmp_path / "ir" / f"{name}.png", level * rng.random(shape))
+        vi = save_image(tmp_path / "vi" / f"{name}.png", level * rng.random((*shape, 3)))
+        made.append(Pair("TNO", name, ir, vi))
+    return made
+
+
+def test_variants_lie_beside_the_full_model_in_the_papers_order_with_further_seeds(
+    folder, encoder, fuser
+):
+    save(folder / "without_cii_seed1.safetensors", encoder, False, True)
+    save(folder / "full_seed2.safetensors", encoder)
+    variants, left_out = load(folder)
+    assert not left_out
+    assert [ablation.TITLES[name] for name in variants] == [
+        "w/o CII", "w/o CFF", "w/o CII and CFF", "ours",
+    ]  # fmt: skip
+    assert [w.path.stem for w in variants["without_cii"]] == ["without_cii", "without_cii_seed1"]
+    assert list(ablation.fusers(fuser, variants)) == [
+        "without_cii", "without_cii_seed1", "without_cff", "without_both", "ours", "ours_seed2",
+    ]  # fmt: skip
+
+
+def test_a_variant_that_was_not_trained_is_no_error(folder):
+    for name in ("without_cii", "without_cff"):
+        (folder / f"{name}.safetensors").unlink()
+    variants, left_out = load(folder)
+    assert list(variants) == ["without_both", "ours"]
+    assert list(left_out) == ["without_cii", "without_cff"]
+    assert left_out["without_cff"].startswith("not trained by this recipe: there is no without_cff")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"of_steps": 9}, "without_cff.safetensors differs in of_steps"),
+        ({"config": RECORD["config"] | {"crop": 64}}, "differs in crop"),
+        ({"config": RECORD["config"] | {"seed": 1}}, ""),
+        ({"steps": 7}, ""),  # where validation was best
+        ({"processes": 2}, ""),
+    ],
+)
+def test_weights_of_another_recipe_are_left_out_and_named(folder, encoder, record, reason):
+    save(folder / "without_cff.safetensors", encoder, True, False, **record)
+    variants, left_out = load(folder)
+    assert ("without_cff" in variants) == (not reason)
+    assert reason in left_out.get("without_cff", "")
+
+
+def test_weights_under_a_wrong_name_are_left_out_and_seeds_without_a_first_one_too(folder, encoder):
+    save(folder / "without_cff.safetensors", encoder, True, True)
+    save(folder / "without_cff_seed1.safetensors", encoder, True, False)
+    save(folder / "without_cii_seed1.safetensors", encoder, False, True, of_steps=9)
+    variants, left_out = load(folder)
+    assert "without_cff" not in variants and len(variants["without_cii"]) == 1
+    assert "use_cii=True, use_cff=True, expected True, False" in left_out["without_cff"]
+    assert "differs in of_steps" in left_out["without_cii_seed1"]
+
+
+def test_weights_of_another_encoder_are_left_out(folder, encoder):
+    other = ablation.randomise(encoder, torch.Generator().manual_seed(0))
+    save(folder / "without_both.safetensors", other, False, False)
+    assert "differs in encoder" in load(folder)[1]["without_both"]
+
+
+def test_only_the_full_model_can_be_compared_with(folder):
+    with pytest.raises(WeightsError, match="lacks CII or CFF"):
+        ablation.load_variants(load_weights(folder / "without_cii.safetensors"))
+
+
+def test_the_shipped_weights_are_the_reference_and_those_beside_them_fit():
+    variants, left_out = ablation.load_variants(load_weights())
+    assert variants[OURS][0].path == SHIPPED and "without_both" in variants
+    assert set(variants) | set(left_out) == set(ablation.VARIANTS)
+
+
+def test_features_are_replaced_and_only_they(fuser, encoder, pairs):
+    seen = list(ablation.replaced_features(fuser, pairs, seed=0))
+    assert [(p.name, kind) for p, kind, _ in seen[:5]] == [
+        *(("bright", kind) for kind in ablation.FEATURES), ("dark", "real"),
+    ]  # fmt: skip
+    ir, vi = torch.rand(1, 1, 40, 48), torch.rand(1, 3, 40, 48)
+    by_kind = {kind: fuse for pair, kind, fuse in seen if pair.name == "mixed"}
+    assert torch.equal(by_kind["real"].encoder(ir), encoder(ir))
+    other = ablation.features_of(fuser, pairs[0])  # the one after the last
+    assert torch.equal(by_kind["other_image"].encoder(vi), other(vi))
+    assert not torch.equal(other(ir), other(vi))  # infrared and visible apart
+    assert not by_kind["zeros"].encoder(ir).any()
+    random = by_kind["random_encoder"].encoder(ir)
+    assert random.shape == (1, 8) and random.any() and not torch.equal(random, encoder(ir))
+    images = [
+        fuse(np.zeros((40, 48), "f4"), np.ones((40, 48, 3), "f4")) for fuse in by_kind.values()
+    ]
+    assert all(np.abs(images[0] - image).max() > 0 for image in images[1:])
+
+
+def test_one_pair_has_no_other_image(fuser, pairs):
+    with pytest.raises(WeightsError, match="at least two pairs"):
+        next(ablation.replaced_features(fuser, pairs[:1], 0))
+
+
+def test_a_random_encoder_is_the_same_for_a_seed_and_leaves_the_real_one_alone(encoder):
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    a, b, c = (ablation.randomise(encoder, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+    assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+    assert (a.size, a.embed) == (encoder.size, encoder.embed)
+
+
+def test_mean_change_in_grey_levels(tmp_path, pairs):
+    for name, level in (("real", 100), ("other", 103)):
+        for pair in pairs:
+            save_image(tmp_path / name / "TNO" / f"{pair.name}.png", np.full((4, 5), level / 255))
+    folders = {name: tmp_path / name for name in ("real", "other")}
+    assert ablation.mean_change(folders, "real", pairs) == {"real": 0.0, "other": 3.0}
+
+
+def summary(*rows):
+    columns = ["dataset", "metric", "method", "n", "mean", "p"]
+    return pd.DataFrame([("TNO", *row) for row in rows], columns=columns)
+
+
+def test_better_and_worse_follow_the_direction_of_the_metric():
+    frame = summary(
+        ("qabf", "ours", 8, 0.6, np.nan), ("qabf", "less", 8, 0.5, 0.01),  # higher is better
+        ("qcv", "ours", 8, 300, np.nan), ("qcv", "less", 8, 200, 0.2),  # lower is
+        ("scd", "ours", 8, 1.0, np.nan), ("scd", "less", 8, np.nan, np.nan),
+        ("viff", "ours", 8, 1.0, np.nan), ("viff", "less", 8, 9.0, 0.001),  # not asked for
+    )  # fmt: skip
+    counts = ablation.compare_with(frame, "ours", ["qabf", "qcv", "scd"])
+    assert counts.loc["less"].to_list() == [1, 1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ((4, 2, 2, 1, 0), "helps"),
+        ((4, 2, 0, 1, 0), "harms"),
+        ((6, 0, 0, 0, 0), "no difference shown"),
+        ((3, 3, 2, 2, 0), "mixed"),
+        ((6, 0, 0, 0, 6), "not tested"),
+    ],
+)
+def test_what_a_comparison_says(counts, verdict):
+    names = ["better", "worse", "better, p < 0.05", "worse, p < 0.05", "untested"]
+    assert ablation.judge(pd.Series(counts, names)) == verdict
+
+
+def test_spread_of_several_trainings():
+    frame = summary(*(("qabf", m, 8, v, 0.5) for m, v in (("ours", 0.6), ("ours_seed1", 0.5))))
+    spread = ablation.spread_of_seeds(frame, {"ours": ["ours", "ours_seed1"]})
+    assert spread.loc[("ours", "qabf")].to_list() == pytest.approx([2, 0.55, 0.5, 0.6])
+
+
+def test_replacing_keeps_weights_and_device(fuser, pairs):
+    _, _, real = next(ablation.replaced_features(fuser, pairs, 0))
+    assert dataclasses.replace(real, encoder=fuser.encoder) == fuser
+
+
+# the paper's Table 4
+TABLE_4 = """
+w/o CII         0.6503 343.19 1.3730 3.5350 0.4456 1.7805
+w/o CFF         0.6260 351.21 1.3659 3.5073 0.4389 1.7624
+w/o CII and CFF 0.6228 339.40 1.3806 3.4875 0.4462 1.7938
+ours            0.6666 327.47 1.3823 3.5313 0.4601 1.7657
+"""
+
+
+def printed_table_4():
+    by_title = {title: name for name, title in ablation.TITLES.items()}
+    rows = [line.rsplit(maxsplit=6) for line in TABLE_4.strip().splitlines()]
+    return {by_title[title.strip()]: [float(v) for v in values] for title, *values in rows}
+
+
+def test_differences_are_gains_of_the_full_model_in_percent_for_all_18_cells():
+    reported = pd.DataFrame(
+        [("MSRS", name, *row) for name, row in printed_table_4().items()],
+        columns=["dataset", "method", *PAPER],
+    )
+    measured = summary(
+        *(row for i, m in enumerate(PAPER) for row in (
+            (m, "ours", 8, 2.0, np.nan),
+            (m, "without_both", 8, 2.0 + (-1) ** i * 0.1, 0.01 * i),
+        ))
+    )  # fmt: skip
+    found = ablation.find_differences(measured, reported)
+    assert len(found) == 18 and list(found.index.unique("variant")) == [
+        "w/o CII", "w/o CFF", "w/o CII and CFF",
+    ]  # fmt: skip
+    # by hand: (0.6666 − 0.6503) / 0.6666; (343.19 − 327.47) / 327.47, where lower is better
+    assert found.at[("w/o CII", "Q_AB/F"), "paper %"] == pytest.approx(2.44524, abs=1e-5)
+    assert found.at[("w/o CII", "Q_CV"), "paper %"] == pytest.approx(4.80044, abs=1e-5)
+    # the text, 4.5.2: worse without CFF in all evaluation metrics
+    assert (found.loc["w/o CFF", "paper %"] > 0).all()
+    assert set(found.loc["w/o CII", "note"]) == {"not trained by this recipe"}
+    assert found.loc["w/o CII", "here %"].isna().all()
+    both = found.loc["w/o CII and CFF"]
+    assert both["here %"].to_list() == pytest.approx([-5, -5, -5, 5, -5, 5])
+    assert both["same sign"].to_list() == ["no", "no", "no", "yes", "no", "no"]
+    assert both["p"].to_list() == pytest.approx([0.01 * i for i in range(6)])
+
+
+def test_a_missing_variant_has_a_row_that_says_so(tmp_path):
+    cells = pd.DataFrame(
+        [("MSRS", 8, "paper", OURS, MEASURED, metric, 1.0, 0.9, 1.1, np.nan) for metric in PAPER],
+        columns=CELLS,
+    )
+    found = ablation.add_missing(cells, "MSRS", {"without_cii": "…", "without_both_seed1": "…"})
+    table = PaperTable(found, 4, "Ablation", ablation.TITLES, ())
+    write_paper_table(table, tmp_path)
+    lines = (tmp_path / "table4.md").read_text().splitlines()
+    (line,) = (line for line in lines if "w/o CII" in line)
+    assert "not trained by this recipe" in line and not re.search(r"\d", line.replace("MSRS", ""))
+    assert lines.index(line) < next(i for i, text in enumerate(lines) if "ours" in text)

@@ -1,0 +1,391 @@
+"""Who takes part, folders of images made elsewhere, rows, differences and scenes."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fusionlib import evaluation, statistics
+from fusionlib.encoder import ImageEncoder
+from fusionlib.errors import DatasetError, ImageError, MetricError
+from fusionlib.files import REPOSITORY, SYNTHETIC, Pair
+from fusionlib.images import replace_luma, save_image
+from fusionlib.inference import Fuser
+from fusionlib.metrics import PAPER
+from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.weights import load_weights, save_weights
+from paper import comparison, tables
+from paper.comparison import Entry
+from paper.figures import Scene, read_zooms
+from paper.paper_tables import CELLS, MEASURED, REPORTED, to_markdown
+from paper.reported import ELSEWHERE
+from paper.run import Run
+
+COLUMNS = ["dataset", "method", *PAPER, "source"]
+NAMES = ("x", "y")
+SHAPE = (48, 64)  # enough for every metric
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """No weights of others, and a folder of results without anything in it."""
+    monkeypatch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path / "published"))
+    monkeypatch.setenv("FUSIONLIB_RESULTS", str(tmp_path / "given"))
+    (tmp_path / "given").mkdir()
+
+
+def image(seed, shape=SHAPE):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+@pytest.fixture
+def tests(tmp_path):
+    """Two pairs of each of two datasets."""
+    found = {}
+    for i, dataset in enumerate(("MSRS", "TNO")):
+        for j, name in enumerate(NAMES):
+            pair = Pair(dataset, name, *(tmp_path / dataset / k / f"{name}.png" for k in "iv"))
+            save_image(pair.ir, image(10 * i + j))
+            save_image(pair.vi, image(10 * i + j + 5, (*SHAPE, 3)))
+            found.setdefault(dataset, []).append(pair)
+    return found
+
+
+def make_run(tmp_path, preset="quick", parts=()):
+    parts = {name: {"train": [], "val": [], "test": pairs} for name, pairs in dict(parts).items()}
+    weights = tmp_path / "best.safetensors"  # nothing lies beside them
+    return Run(preset, tmp_path, parts, "embedded", weights, tmp_path / "run", "cpu", 0)
+
+
+def given(tmp_path, method="CHITNet", dataset="MSRS", names=NAMES, shape=SHAPE):
+    for i, name in enumerate(names):
+        save_image(tmp_path / "given" / method / dataset / f"{name}.png", image(100 + i, shape))
+
+
+def mean(ir, vi):
+    return (ir + vi.mean(axis=2)) / 2
+
+
+# ---- who takes part
+
+
+def test_methods_without_weights_say_why_and_quick_leaves_the_slow_ones(tmp_path):
+    entries, absent = comparison.find_entries(make_run(tmp_path), mean)
+    assert list(entries) == ["ours", "average", "maximum", "laplacian"]
+    assert absent["LRRNet"] == "not run in the preset quick"
+    assert "no such file" in absent["DATFuse"]
+    assert set(ELSEWHERE) < set(absent)
+    assert str(tmp_path / "given" / "CHITNet") in absent["CHITNet"]
+    absent = comparison.find_entries(make_run(tmp_path, "paper"), mean)[1]
+    assert "no such file" in absent["LRRNet"]
+
+
+def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
+    _, absent = comparison.find_entries(make_run(tmp_path), mean)
+    told = comparison.describe_absent(absent)
+    assert str(tmp_path) not in told
+    assert "LRRNet, SeAFusion, IFCNN, DIDFuse, TarDAL (not run in the preset quick)" in told
+    assert "DATFuse (published weights not on this machine" in told
+    assert "CHITNet (weights never published)" in told
+    assert comparison.describe_absent({}) == ""
+    assert comparison.describe_datasets(["LLVIP", "MSRS"]) == "LLVIP and MSRS"
+    assert comparison.describe_datasets([SYNTHETIC]) == "drawn synthetic scenes"
+
+
+def test_a_folder_of_images_takes_part_in_the_place_of_its_method(tmp_path):
+    for method in ("zzz", "MLFusion", "DATFuse", "average", "SeAFusion"):
+        given(tmp_path, method)
+    entries, absent = comparison.find_entries(make_run(tmp_path), mean)
+    assert [(e.name, e.group) for e in entries.values()] == [
+        ("MLFusion", "paper"), ("DATFuse", "paper"), ("ours", "paper"), ("SeAFusion", "additional"),
+        ("zzz", "additional"), ("average", "classical"), ("maximum", "classical"),
+        ("laplacian", "classical"),
+    ]  # fmt: skip
+    assert entries["average"].fuse is None and entries["maximum"].fuse is not None
+    assert entries["average"].title == "Average"
+    assert not {"DATFuse", "MLFusion"} & set(absent)
+
+
+def test_datasets_that_are_there_are_used_and_synthetic_scenes_only_without_any(tmp_path, tests):
+    run = make_run(tmp_path, parts=tests)
+    assert comparison.find_tests(run, ["LLVIP", "MSRS"]) == {"MSRS": tests["MSRS"]}
+    drawn = comparison.find_tests(run, ["LLVIP"])
+    assert list(drawn) == [SYNTHETIC] and len(drawn[SYNTHETIC]) == 8
+    assert all(pair.vi.is_file() for pair in drawn[SYNTHETIC])
+
+
+# ---- images made elsewhere
+
+
+def test_r47_too_few_images_mark_the_row_and_extra_ones_do_not_count(tmp_path, tests):
+    given(tmp_path, names=("x", "stranger"))
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    remarks = comparison.check_results(entries, tests)
+    assert remarks == [
+        "CHITNet, MSRS: 1 of 2 images are missing (y), so there is no mean",
+        "CHITNet, MSRS: 1 images not asked for, ignored",
+        "CHITNet: no folder TNO, so no measured row there",
+    ]
+    assert comparison.fuse_all(entries, tests) == 4 * 4
+    values = comparison.measure(entries, tests, tmp_path / "v.csv")
+    theirs = values[values["method"] == "CHITNet"]
+    assert set(theirs["dataset"]) == {"MSRS"}
+    assert set(theirs["name"]) == {"x", "y"}
+    assert theirs.loc[theirs["name"] == "y", "reason"].eq(evaluation.NO_IMAGE).all()
+    assert theirs.loc[theirs["name"] == "x", "value"].notna().all()
+    assert len(evaluation.read_values(tmp_path / "v.csv")) == len(values)
+    undefined = tables.mean_table(values).attrs["undefined"]
+    assert "MSRS, CHITNet, ag: 1 of 2 values undefined (there is no fused image)" in undefined
+    summary = statistics.summarise(values)
+    assert summary[summary["dataset"] == "MSRS"]["rank"].isna().all()
+    complete = comparison.drop_incomplete(values)
+    assert set(complete["method"]) == set(values["method"]) - {"CHITNet"}
+    ranked = statistics.summarise(complete).query("dataset == 'MSRS' and metric == 'ag'")
+    assert ranked["rank"].sum() == 1 + 2 + 3 + 4
+    cells = comparison.table_cells(summary, empty(), entries, list(tests))
+    assert cells[cells["method"] == "CHITNet"]["value"].isna().all()
+    text = to_markdown(comparison.compose_table(cells, 1, "c", entries))
+    assert "| CHITNet | measured | 2 | – | – | – | – | – | – |" in text
+
+
+def test_a_complete_folder_becomes_a_measured_row(tmp_path, tests):
+    given(tmp_path)
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    assert comparison.check_results(entries, {"MSRS": tests["MSRS"]}) == []
+    comparison.fuse_all(entries, {"MSRS": tests["MSRS"]})
+    values = comparison.measure(entries, {"MSRS": tests["MSRS"]}, tmp_path / "v.csv")
+    direct = evaluation.evaluate({"m": tmp_path / "given" / "CHITNet"}, {"MSRS": tests["MSRS"]})
+    assert values.loc[values["method"] == "CHITNet", "value"].tolist() == direct["value"].tolist()
+
+
+def test_an_image_of_another_size_is_named_before_anything_runs(tmp_path, tests):
+    given(tmp_path, shape=(48, 60))
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    with pytest.raises(MetricError, match=r"x\.png is 60×48, but its sources are 64×48"):
+        comparison.check_results(entries, tests)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path, tests):
+    given(tmp_path)
+    (tmp_path / "given" / "CHITNet" / "MSRS" / "y.png").write_bytes(b"nothing")
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    with pytest.raises(ImageError, match=r"y\.png"):
+        comparison.check_results(entries, tests)
+
+
+def test_ours_to_the_letter_takes_part_if_its_weights_lie_beside_those_used(tmp_path):
+    run, fuser = make_run(tmp_path), trained(tmp_path / "best.safetensors", 1)
+    assert "letter" not in comparison.find_entries(run, fuser)[0]
+    trained(tmp_path / "letter.safetensors", 2)
+    entries, _ = comparison.find_entries(run, fuser)
+    assert [(e.name, e.title, e.group) for e in entries.values()][:2] == [
+        ("letter", "ours, to the letter", "paper"), ("ours", "ours", "paper"),
+    ]  # fmt: skip
+    ir, vi = image(0), image(1, (*SHAPE, 3))
+    made = [entries[name].fuse(ir, vi) for name in ("letter", "ours")]
+    assert not np.allclose(*made) and np.array_equal(made[1], fuser(ir, vi))
+    assert entries["letter"].fuse.encoder is fuser.encoder
+    itself = SimpleNamespace(**vars(run) | {"weights": tmp_path / "letter.safetensors"})
+    assert comparison.find_letter(itself, fuser) == {}
+    trained(tmp_path / "letter.safetensors", 2, "another")
+    assert comparison.find_letter(run, fuser) == {}
+
+
+def trained(path, seed, name="small"):
+    """A small network in a weights file, and the fuser of it."""
+    about = {"size": (16, 16), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 8))
+    encoder = ImageEncoder(network, name=name, title=name, **about)
+    torch.manual_seed(seed)
+    net = FusionNet(NetworkConfig(embed=8, width=4, blocks=1, heads=2, reduction=2))
+    save_weights(path, net, encoder, {"steps": seed})
+    return Fuser(load_weights(path, encoder), encoder, torch.device("cpu"))
+
+
+def test_brightness_and_contrast_are_those_of_the_saved_8_bit_luma(tmp_path, tests):
+    entries = {n: entry(tmp_path, n, "paper") for n in ("ours", "nobody")}
+    half = np.zeros((4, 4), np.float32)
+    half[:2] = 100 / 255
+    save_image(entries["ours"].folder / "MSRS" / "x.png", half)
+    found = comparison.measure_brightness(entries, tests, tmp_path / "b.csv")
+    assert set(found["method"]) == {"ours"} and set(found["dataset"]) == {"MSRS"}
+    wide = found.set_index(["name", "metric"])["value"]
+    assert (wide["x", "mean"], wide["x", "contrast"]) == (50, 50)
+    assert wide["y"].isna().all()
+    assert evaluation.read_values(tmp_path / "b.csv")["metric"].tolist() == ["contrast", "mean"] * 2
+
+
+# ---- rows
+
+
+def empty():
+    return pd.DataFrame([], columns=COLUMNS)
+
+
+def reported(*lines):
+    rows = [(d, m, *[v] * len(PAPER), "source") for d, m, v in lines]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def summary(*lines):
+    rows = [(d, k, m, 7, v, v - 0.125, v + 0.25, 1.0, 0.5, "") for d, m, v in lines for k in PAPER]
+    columns = ["dataset", "metric", "method", "n", "mean", "low", "high", "rank", "p", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def entry(tmp_path, name, group):
+    return Entry(name, name, group, tmp_path / "run" / name, mean)
+
+
+def test_each_method_has_its_reported_line_above_its_measured_one(tmp_path):
+    groups = {"B": "paper", "ours": "paper", "C": "additional", "D": "classical"}
+    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
+    told = reported(("MSRS", "A", np.nan), ("MSRS", "ours", 1.0), ("MSRS", "B", 0.5))
+    found = summary(*(("MSRS", m, 0.5) for m in "DCB"), ("MSRS", "ours", 0.75))
+    cells = comparison.table_cells(found, told, entries, ["MSRS", "LLVIP"])
+    rows = cells.drop_duplicates(["method", "row"])[["method", "row", "group"]]
+    assert rows.to_numpy().tolist() == [
+        ["A", REPORTED, "paper"],
+        ["B", REPORTED, "paper"],
+        ["B", MEASURED, "paper"],
+        ["ours", REPORTED, "paper"],
+        ["ours", MEASURED, "paper"],
+        ["C", MEASURED, "additional"],
+        ["D", MEASURED, "classical"],
+    ]
+    assert list(cells.columns) == CELLS and set(cells["metric"]) == set(PAPER)
+    assert cells.loc[cells["row"] == MEASURED, "n"].eq(7).all()
+    differences = comparison.find_differences(cells).xs("ag", level="metric")
+    assert differences.index.tolist() == [("MSRS", "B"), ("MSRS", "ours")]
+    ours = differences.loc[("MSRS", "ours")]
+    assert ours[["reported", "measured", "low", "high", "difference", "percent"]].tolist() == [
+        1.0, 0.75, 0.625, 1.0, -0.25, -25.0,
+    ]  # fmt: skip
+    assert differences["inside"].tolist() == [True, True]
+
+
+def test_without_reported_numbers_there_are_no_differences_and_no_words_about_them(tmp_path):
+    entries = {"ours": entry(tmp_path, "ours", "paper")}
+    cells = comparison.table_cells(summary((SYNTHETIC, "ours", 0.5)), empty(), entries, [SYNTHETIC])
+    assert not len(comparison.find_differences(cells))
+    below = comparison.compose_table(cells, 1, "c", entries, ["last"]).notes
+    assert below[-1] == "last" and not any("eported" in note for note in below)
+
+
+def test_tables_have_the_papers_datasets_and_methods_and_no_dash_in_a_reported_row(tmp_path):
+    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
+    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
+    entries["letter"] = replace(entries["letter"], title="ours, to the letter")
+    told = comparison.read_reported(1)
+    found = summary(*((d, m, 0.5) for d in ("LLVIP", "M3FD") for m in groups))
+    cells = comparison.table_cells(found, told, entries, ["LLVIP", "M3FD"])
+    text = to_markdown(comparison.compose_table(cells, 1, "c", entries))
+    rows = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith("| ")][2:]
+    methods = [method for _, method, _ in rows if method]
+    printed = ["MLFusion", "DATFuse", "LRRNet", "CHITNet", "IVFWSR", "TIMFusion"]
+    assert methods == [*printed, "ours, to the letter", "ours", "SeAFusion"] * 2
+    assert [d.removeprefix("| ") for d, _, _ in rows if d != "| "] == ["LLVIP", "M3FD"]
+    reported_lines = [line for line in text.splitlines() if "reported</sub>" in line]
+    assert len(reported_lines) == 14 and not any("–" in line for line in reported_lines)
+    assert "**0.6950**" in reported_lines[6] and "272.64" in reported_lines[6]
+    assert any("nothing added" in note for note in comparison.compose_table(
+        cells, 1, "c", entries).notes)  # fmt: skip
+
+
+def test_table_4_marks_only_the_best(tmp_path):
+    entries = {name: entry(tmp_path, name, "paper") for name in ("without_cii", "ours")}
+    found = summary(("MSRS", "without_cii", 0.5), ("MSRS", "ours", 0.75))
+    cells = comparison.table_cells(found, comparison.read_reported(4), entries, ["MSRS"])
+    for number, second in ((4, False), (3, True)):
+        text = to_markdown(comparison.compose_table(cells, number, "c", entries))
+        assert ("<ins>" in text) == second and "**0.6666**" in text
+
+
+# ---- scenes
+
+
+def write_zooms(path, *lines):
+    path.write_text("\n".join(["figure,dataset,name,x,y,width,height", *lines, ""]))
+    return path
+
+
+def test_a_figure_has_its_own_datasets_and_scenes_and_is_in_colour(tmp_path, tests, monkeypatch):
+    regions = ("4,MSRS,y,1,2,8,6", "4,MSRS,y,3,4,8,6", "4,TNO,z,1,1,2,2", "4,TNO,z,1,1,2,2",
+               "5,MSRS,x,1,2,8,6", "5,MSRS,x,3,4,8,6")  # fmt: skip
+    zooms = write_zooms(tmp_path / "z.csv", *regions)
+    monkeypatch.setattr(comparison, "read_zooms", lambda figure: read_zooms(figure, zooms))
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    comparison.fuse_all(entries, tests)
+    scenes, columns = comparison.find_scenes(entries, tests, 4)
+    assert columns == ["infrared", "visible", "ours", "Average", "Maximum", "Laplacian pyramid"]
+    assert [scene.label for scene in scenes] == ["MSRS\ny", "TNO\nx", "TNO\ny"]
+    assert [len(scene.zooms) for scene in scenes] == [2, 0, 0]
+    assert [s.label for s in comparison.find_scenes(entries, tests, 5)[0]] == ["MSRS\nx"]
+    assert comparison.find_scenes(entries, tests, 6)[0] == []
+    first = scenes[0].images
+    assert first[0].shape == SHAPE and all(i.shape == (*SHAPE, 3) for i in first[1:])
+
+
+def test_the_fused_image_has_the_colour_of_the_visible_one_and_a_grey_one_stays_grey(tmp_path):
+    ours = entry(tmp_path, "ours", "paper")
+    grey = np.repeat(image(1)[..., None], 3, axis=2)
+    for name, vi in (("colour", image(2, (*SHAPE, 3))), ("grey", grey)):
+        pair = Pair("MSRS", name, tmp_path / "i" / f"{name}.png", tmp_path / "v" / f"{name}.png")
+        save_image(pair.ir, image(0))
+        save_image(pair.vi, vi)
+        y = np.full(SHAPE, 102 / 255, np.float32)
+        save_image(ours.folder / "MSRS" / f"{name}.png", y)
+        ((_, shown, fused),) = comparison.triples(ours, [pair])
+        assert fused.shape == (SHAPE if name == "grey" else (*SHAPE, 3))
+        expected = y if name == "grey" else replace_luma(shown, y)
+        assert np.array_equal(fused, expected)
+
+
+def test_a_missing_image_leaves_its_place_empty(tmp_path, tests):
+    given(tmp_path, names=("x",))
+    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
+    comparison.fuse_all(entries, tests)
+    scenes, columns = comparison.find_scenes(entries, {"MSRS": tests["MSRS"]}, 4)
+    theirs = columns.index("CHITNet")
+    assert [scene.images[theirs] is None for scene in scenes] == [False, True]
+
+
+def test_learned_methods_displace_classical_ones(tmp_path):
+    names = [*"abcdef", "average", "ours"]
+    groups = ["paper"] * 3 + ["additional"] * 3 + ["classical", "paper"]
+    entries = {n: entry(tmp_path, n, g) for n, g in zip(names, groups, strict=True)}
+    assert [e.name for e in comparison._shown(entries)] == [*"abcdef", "ours"]
+    del entries["f"]
+    assert [e.name for e in comparison._shown(entries)] == [*"abcde", "average", "ours"]
+
+
+def test_the_caption_tells_the_papers_columns_from_the_additional_ones(tmp_path):
+    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
+    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
+    caption = comparison.describe_figure(entries, [Scene("TNO\n33", [])])
+    assert caption.startswith(
+        "Rows: TNO 33. Columns of the paper: infrared; visible; DATFuse; ours. Additional columns: "
+        "letter; SeAFusion. Columns of the paper, not measured here: MLFusion; LRRNet; CHITNet; "
+        "IVFWSR; TIMFusion."
+    )
+
+
+def test_the_committed_scenes_are_the_papers_datasets_and_test_pairs():
+    """Figure 4 LLVIP, MSRS; 5 RoadScene, M3FD; 6 TNO, with two scenes of each."""
+    for figure, datasets in {4: ["LLVIP", "MSRS"], 5: ["RoadScene", "M3FD"], 6: ["TNO"]}.items():
+        real = [scene for scene in read_zooms(figure) if scene[0] != SYNTHETIC]
+        assert [dataset for dataset, _ in real] == [d for d in datasets for _ in range(2)]
+        for dataset, name in real:
+            listed = pd.read_csv(REPOSITORY / "data" / "splits" / f"{dataset}.csv", dtype=str)
+            assert listed.set_index("name").loc[name, "split"] == "test"
+
+
+def test_a_folder_called_like_our_method_is_refused(tmp_path):
+    given(tmp_path, "ours")
+    with pytest.raises(DatasetError, match="rename the folder"):
+        comparison.find_entries(make_run(tmp_path), mean)

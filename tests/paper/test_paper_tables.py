@@ -1,0 +1,180 @@
+"""Tables of the paper: places, marks, rules, escaping, and that all four files agree."""
+
+import html
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper.paper_tables import (
+    CELLS,
+    LATEX,
+    MARKDOWN,
+    MEASURED,
+    REPORTED,
+    PaperTable,
+    count_leading,
+    escape_latex,
+    escape_markdown,
+    find_places,
+    to_html,
+    to_latex,
+    to_markdown,
+    write_paper_table,
+)
+
+NAN = np.nan
+
+
+def cell(method, metric, value, *, row=MEASURED, dataset="A", group="paper", n=20.0, **more):
+    values = {"low": NAN, "high": NAN, "p": NAN} | more
+    return (dataset, n if row == MEASURED else NAN, group, method, row, metric, value,
+            *values.values())  # fmt: skip
+
+
+def frame(*rows):
+    return pd.DataFrame(rows, columns=CELLS)
+
+
+def table(*rows, titles=(), notes=(), **more):
+    return PaperTable(frame(*rows), 1, "Caption", dict(titles), notes, **more)
+
+
+def test_places_follow_the_direction_and_equal_values_share_one():
+    cells = frame(
+        *(cell(m, "qabf", v) for m, v in zip("abcde", (0.5, 0.7, 0.7, 0.6, NAN), strict=True)),
+        *(cell(m, "qcv", v) for m, v in zip("abcde", (1.0, 2.0, 3.0, 4.0, 5.0), strict=True)),
+        cell("a", "qabf", 0.9, row=REPORTED),
+        cell("a", "qabf", 0.1, dataset="B"),
+    )
+    expected = [0, 1, 1, 3, 0, 1, 2, 3, 0, 0, 0, 0]
+    assert find_places(cells).tolist() == expected
+    assert find_places(cells.set_axis([0] * len(cells))).tolist() == expected  # joined tables
+
+
+def test_leading_cells_are_counted_among_the_rivals_asked_for():
+    cells = frame(
+        cell("ours", "qabf", 0.5), cell("a", "qabf", 0.6), cell("b", "qabf", 0.7),
+        cell("ours", "qcv", 9.0), cell("a", "qcv", 1.0), cell("b", "qcv", 20.0),
+        cell("ours", "qabf", 0.9, row=REPORTED), cell("a", "qabf", 0.1, row=REPORTED),
+    )  # fmt: skip
+    assert count_leading(cells, "ours", ["a", "b"]) == (1, 2)
+    assert count_leading(cells, "ours", ["a"]) == (2, 2)
+    assert count_leading(cells, "ours", []) == (0, 2)  # without rival nobody leads
+
+
+def test_a_cell_shows_place_interval_and_mark():
+    made = table(
+        cell("a", "qcv", 123.456, low=100.0, high=150.04, p=0.0499),
+        cell("ours", "qcv", 200.0, low=190.0, high=210.0),
+        cell("b", "qcv", 300.0, low=290.0, high=310.0, p=0.05),
+    )
+    column = made.render(MARKDOWN)["Q_CV ↓"].tolist()
+    assert column == [
+        "**123.46**†<br><sub>100.00…150.04</sub>",
+        "<ins>200.00</ins><br><sub>190.00…210.00</sub>",
+        "*300.00*<br><sub>290.00…310.00</sub>",
+    ]
+    first = made.render(LATEX)[r"$Q_{CV}\downarrow$"][0]
+    assert r"\textcolor[HTML]{C00000}{\textbf{123.46}}\rlap{$^{\dagger}$}" in first
+    assert r"{\tiny 100.00\,--\,150.04}" in first
+
+
+def test_numbers_have_the_papers_decimals_and_table_4_marks_only_the_best():
+    values = {"qabf": 0.69504, "qcv": 272.644, "ssim": 1.34006, "ag": 4.46224, "vif": 0.4693,
+              "scd": 1.61276}  # fmt: skip
+    rows = [cell(m, k, v * f) for m, f in (("a", 1.0), ("b", 0.5)) for k, v in values.items()]
+    marked = table(*rows, places=1).render(MARKDOWN)
+    printed = ["**0.6950**", "272.64", "**1.3401**", "**4.4622**", "**0.4693**", "**1.6128**"]
+    assert marked.iloc[0, 4:].tolist() == printed
+    assert marked.iloc[1, 4:].tolist() == [
+        "0.3475", "**136.32**", "0.6700", "2.2311", "0.2346", "0.8064",
+    ]  # fmt: skip
+
+
+def test_reported_lines_are_grey_and_what_is_not_available_is_a_dash():
+    made = table(
+        cell("a", "qabf", NAN, row=REPORTED),
+        cell("a", "qabf", 0.25),
+        cell("ours", "qabf", 0.5, row=REPORTED),
+        cell("ours", "qabf", NAN),
+    )
+    shown = made.render(MARKDOWN)
+    assert shown["Q_AB/F ↑"].tolist() == ["<sub>–</sub>", "0.2500", "<sub>0.5000</sub>", "–"]
+    assert shown["method"].tolist() == ["a", "", "ours", ""]
+    assert shown["n"].tolist() == ["", "20", "", "20"]
+    means = made.means()
+    assert means.loc[("A", "a", MEASURED), "qabf"] == 0.25
+    assert means["n"].isna().tolist() == [True, False, True, False]
+
+
+def test_rules_separate_groups_and_datasets():
+    made = table(
+        cell("a", "ag", 1.0, row=REPORTED), cell("a", "ag", 1.0),
+        cell("b", "ag", 1.0, group="additional"),
+        cell("c", "ag", 1.0, group="classical"),
+        cell("a", "ag", 1.0, dataset="B"),
+    )  # fmt: skip
+    assert made.rules() == [2, 3, 4]
+    body = to_latex(made).split(r"\midrule", 1)[1]
+    assert body.count(r"\cmidrule(l){2-5}") == 2 and body.count(r"\midrule") == 1
+    assert to_html(made).count('<tr class="rule">') == 3
+
+
+HOSTILE = "a_b%&<script>alert(1)</script>|{x}$~^\\#"
+
+
+def test_r52_names_are_escaped_everywhere():
+    made = table(cell(HOSTILE, "ag", 1.0, dataset="D_1&"), notes=["50 % <b>", "x_y"])
+    page = to_html(made)
+    assert "<script>" not in page and html.escape(HOSTILE) in page and "50 % &lt;b&gt;" in page
+    latex = to_latex(made)
+    assert (
+        r"a\_b\%\&\textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}\textbar{}\{x\}\$"
+        r"\textasciitilde{}\textasciicircum{}\textbackslash{}\#"
+    ) in latex
+    assert r"D\_1\&" in latex and r"50 \% \textless{}b\textgreater{}" in latex
+    row = to_markdown(made).splitlines()[4]
+    assert r"a\_b%\&\<script\>" in row and r"\|{x}" in row
+    assert row.replace(r"\|", "").count("|") == 6  # five columns
+
+
+@pytest.mark.parametrize("escape", [escape_latex, escape_markdown])
+def test_plain_text_stays_as_it_is(escape):
+    assert escape("ours, to the letter (2022)") == "ours, to the letter (2022)"
+
+
+def test_all_four_files_hold_the_same_cells(tmp_path):
+    made = table(
+        cell("a", "ag", 1 / 3, low=0.25, high=0.5),
+        cell("ours", "ag", 0.125, low=0.1, high=0.2),
+        titles={"a": "Method A"},
+    )
+    paths = write_paper_table(made, tmp_path)
+    assert [p.name for p in paths] == ["table1.csv", "table1.md", "table1.tex", "table1.html"]
+    back = pd.read_csv(paths[0], float_precision="round_trip")
+    assert back["ag"].tolist() == [1 / 3, 0.125] and back["n"].tolist() == [20, 20]
+    assert back["method"].tolist() == ["a", "ours"]
+    for path in paths[1:]:
+        text = path.read_text("utf-8")
+        assert "Method A" in text and "Caption" in text
+        assert ("Table 1. Caption" in text) == (path.suffix != ".tex")  # LaTeX counts itself
+        assert text.index("0.3333") < text.index("0.2500") < text.index("0.5000")
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere():
+    page = to_html(table(cell("a", "ag", 1.0), cell("b", "ag", 2.0), notes=["n"]))
+    opened = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            assert not {"src", "href"} & {name for name, _ in attrs}
+            if tag != "meta":
+                opened.append(tag)
+
+        def handle_endtag(self, tag):
+            assert opened.pop() == tag
+
+    Reader().feed(page)
+    assert not opened and "http" not in page

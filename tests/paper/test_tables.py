@@ -1,0 +1,115 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusionlib import evaluation
+from fusionlib.errors import DatasetError
+from paper import tables
+
+ROWS = [
+    ("B", "1", "ours", "ag", 1.0),
+    ("B", "2", "ours", "ag", 4.0),
+    ("B", "1", "average", "ag", 0.5),
+    ("B", "2", "average", "ag", 0.25),
+    ("A", "x", "ours", "ag", 10.0),
+    ("A", "x", "average", "ag", 20.0),
+]
+
+
+def frame(rows=ROWS):
+    return pd.DataFrame(rows, columns=evaluation.COLUMNS)
+
+
+def test_means_by_hand_in_the_order_asked_for():
+    table = tables.mean_table(frame(), ["average", "ours"])
+    assert list(table.index) == [
+        ("B", 2, "average"),
+        ("B", 2, "ours"),
+        ("A", 1, "average"),
+        ("A", 1, "ours"),
+    ]
+    assert table["ag"].tolist() == [0.375, 2.5, 20.0, 10.0]
+
+
+def test_r49_a_missing_value_empties_the_mean_and_is_shown(tmp_path):
+    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
+    table = tables.mean_table(frame(rows))
+    assert np.isnan(table.loc[("B", 2, "ours"), "ag"])
+    assert table.loc[("B", 2, "average"), "ag"] == 0.375
+    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
+    assert "| B | 2 | ours | – |" in markdown
+
+
+def test_r47_means_over_different_images_are_refused():
+    with pytest.raises(ValueError, match="B, ag"):
+        tables.mean_table(frame(ROWS[:3]))
+
+
+def test_values_are_exact_sorted_and_the_same_bytes_in_any_order(tmp_path):
+    third = ("B", "3", "ours", "ag", 1 / 3)
+    one = evaluation.write_values(frame([*ROWS, third]), tmp_path / "one.csv")
+    two = evaluation.write_values(frame([third, *reversed(ROWS)]), tmp_path / "two.csv")
+    assert one.read_bytes() == two.read_bytes()
+    back = pd.read_csv(one, dtype={"name": str})
+    assert back["value"].max() == 20 and 1 / 3 in back["value"].tolist()
+    assert back[evaluation.COLUMNS[:-1]].apply(tuple, axis=1).is_monotonic_increasing
+
+
+def test_r52_a_pipe_in_a_name_does_not_break_the_markdown(tmp_path):
+    table = tables.mean_table(frame([("A", "x", "a|b", "ag", 1.0)]))
+    row = tables.write_table(table, tmp_path, "t", "note")[1].read_text().splitlines()[2]
+    assert row == "| A | 1 | a\\|b | 1.0000 |"
+
+
+def test_r52_names_are_not_taken_for_markdown(tmp_path):
+    rows = [("A", "x", "a_b_*c*", "ag", 1.0), ("A", "x", "$d$<e>", "ag", 2.0)]
+    text = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "note")[1].read_text()
+    assert r"a\_b\_\*c\*" in text and r"\$d\$\<e\>" in text
+
+
+def test_r49_the_reason_of_an_empty_mean_stands_below_the_table(tmp_path):
+    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
+    told = frame(rows).assign(reason=["", "too small", "", ""])
+    markdown = tables.write_table(tables.mean_table(told), tmp_path, "t", "note")[1].read_text()
+    assert "B, ours, ag: 1 of 2 values undefined (too small)." in markdown
+
+
+def test_r52_names_below_the_table_are_not_taken_for_markdown_either(tmp_path):
+    table = tables.mean_table(frame([("A", "x", "a_b_|*", "ag", np.nan)]))
+    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
+    assert r"A, a\_b\_\|\*, ag: 1 of 1" in markdown
+
+
+def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
+    rows = [
+        (dataset, "x", method, metric, value)
+        for dataset, method, qabf, qcv in (
+            ("A", "ours", 0.5, 300.0),
+            ("A", "other", 0.25, 200.0),
+            ("B", "ours", 0.125, 1.0),
+            ("B", "other", 0.25, 1.0),
+        )
+        for metric, value in (("qabf", qabf), ("qcv", qcv))
+    ]
+    lines = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "n")[1].read_text()
+    head, _, *body = lines.splitlines()[:6]
+    assert head == "| dataset | n | method | Q_AB/F ↑ | Q_CV ↓ |"
+    assert body[:4] == [
+        "| A | 1 | ours | **0.5000** | 300.00 |",
+        "| A | 1 | other | 0.2500 | **200.00** |",
+        "| B | 1 | ours | 0.1250 | **1.00** |",
+        "| B | 1 | other | **0.2500** | **1.00** |",
+    ]
+
+
+def test_values_and_reasons_come_back_as_they_were(tmp_path):
+    rows = [("A", "001", "NA", "ag", 0.1 + 0.2), ("A", "002", "NA", "ag", np.nan)]
+    written = frame(rows).assign(reason=["", "too small, sorry"], files=["12", "007e10"])
+    back = evaluation.read_values(evaluation.write_values(written, tmp_path / "v.csv"))
+    pd.testing.assert_frame_equal(back, written, check_dtype=False, check_exact=True)
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    (tmp_path / "v.csv").write_text("dataset,name,method,metric,value\nA,1,m,ag,high\n")
+    with pytest.raises(DatasetError, match=r"v.csv"):
+        evaluation.read_values(tmp_path / "v.csv")

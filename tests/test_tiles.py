@@ -1,0 +1,174 @@
+"""Bands and tiles against `FusionNet.forward`, which knows nothing of them."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fusionlib import tiles
+from fusionlib.network import FusionNet, NetworkConfig
+from fusionlib.weights import load_weights
+
+SMALL = NetworkConfig(embed=24, width=8, blocks=2, heads=2, reduction=2)
+ABLATIONS = [
+    pytest.param(cii, cff, id=f"cii={cii}-cff={cff}")
+    for cii, cff in itertools.product((True, False), repeat=2)
+]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def network(**changes):
+    """Random weights, also for what starts at zero, one or a half; double precision."""
+    net = FusionNet(dataclasses.replace(SMALL, **changes)).double().eval()
+    for name, value in net.state_dict().items():
+        if name.endswith(("running_var", "temperature")):
+            value.copy_(0.5 + torch.rand_like(value))
+        elif value.is_floating_point():
+            value.copy_(torch.randn_like(value) / max(1, value[0].numel()) ** 0.5)
+    return net
+
+
+def inputs(height, width, embed=SMALL.embed, dtype=torch.float64):
+    ir, vi = torch.rand(1, 1, height, width, dtype=dtype), torch.rand(1, 3, height, width).to(dtype)
+    c_ir, c_vi = torch.randn(2, 1, embed, dtype=dtype)
+    return 2 * ir - 1, 2 * vi - 1, c_ir, c_vi
+
+
+def close(actual, expected, tolerance=1e-9):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+@torch.no_grad()
+def whole(net, images):
+    out = net(*images)
+    assert out.numel() == 1 or out.std() > 0.01  # a constant would be equal for the wrong reason
+    return out
+
+
+# --- The whole network ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [6, 8, 13, 64])
+@pytest.mark.parametrize("size", [(1, 1), (1, 29), (29, 1), (2, 3), (17, 23), (31, 20)])
+def test_r43_tiles_give_the_result_of_the_whole_image(size, tile):
+    net, images = network(), inputs(*size)
+    close(tiles.fuse_banded(net, *images, tile), whole(net, images))
+
+
+@pytest.mark.parametrize(("use_cii", "use_cff"), ABLATIONS)
+def test_r43_so_they_do_without_cii_and_cff(use_cii, use_cff):
+    net, images = network(use_cii=use_cii, use_cff=use_cff), inputs(19, 26)
+    close(tiles.fuse_banded(net, *images, 7), whole(net, images))
+
+
+def test_r43_tiles_of_the_shipped_network_differ_by_rounding():
+    net = load_weights().net
+    images = inputs(61, 45, net.config.embed, torch.float32)
+    expected = whole(net, images)
+    for tile in (16, 40, 100):
+        close(tiles.fuse_banded(net, *images, tile), expected, 1e-5)
+        close(tiles.fuse_banded(tiles.without_batch_norm(net), *images, tile), expected, 1e-5)
+
+
+def test_r43_tiles_see_the_whole_image():
+    net, (ir, vi, *features) = network(), inputs(20, 20)
+    before = tiles.fuse_banded(net, ir, vi, *features, 7)
+    ir[..., 0, 0] = -ir[..., 0, 0]
+    change = (tiles.fuse_banded(net, ir, vi, *features, 7) - before).abs()
+    assert change[..., -7:, -7:].max() > 1e-9  # through the attention, into the farthest tile
+
+
+def test_sums_over_many_tiles_of_bfloat16_lose_nothing():
+    """1000 tiles alike have the attention of one, though 256 + 1 = 256 in bfloat16."""
+    block = network().ire[2][0].to(torch.bfloat16)
+    nn.init.zeros_(block.attention.qkv_local.weight)
+    nn.init.ones_(block.attention.qkv_local.weight[..., 1, 1])  # no neighbours
+    one = torch.randn(6, 6, SMALL.width, dtype=torch.bfloat16)
+    expected = tiles.attention_matrix(block, one, 6)
+    actual = tiles.attention_matrix(block, one.tile(40, 25, 1), 6)
+    close(actual, expected, 0.02)
+
+
+class LargeStorages(TorchDispatchMode):
+    """Notes the storages of all results that have more elements than a limit."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.found = limit, {}
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        out = function(*arguments, **(keywords or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.nbytes() > self.limit * tensor.element_size():
+                    self.found[storage.data_ptr()] = storage
+        return out
+
+
+def test_r16_one_feature_map_is_all_that_grows_with_the_image():
+    net, (height, width) = network(), (90, 110)
+    images = inputs(height, width)
+    limit = 4 * height * width  # more than the images, less than a feature map of C channels
+    with LargeStorages(limit) as seen:
+        tiles.fuse_banded(net, *images, 12)
+    assert [s.nbytes() for s in seen.found.values()] == [2 * SMALL.width * height * width * 8]
+    with LargeStorages(limit) as seen:
+        whole(net, images)
+    assert len(seen.found) > 10
+
+
+@pytest.mark.parametrize(("batch", "tile"), [(2, 80), (1, 5)])
+def test_what_cannot_be_cut_is_refused(batch, tile):
+    images = [x.expand(batch, *x.shape[1:]) for x in inputs(8, 8)]
+    with pytest.raises(ValueError, match=f"batch of {batch}, tile of {tile}"):
+        tiles.fuse_banded(network(), *images, tile)
+
+
+# --- Tiles ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "size"), [(1, 8), (8, 8), (9, 8), (640, 80), (101, 7)])
+def test_cuts_cover_a_length_evenly(length, size):
+    parts = list(tiles.cuts(length, size))
+    assert [i for part in parts for i in range(length)[part]] == list(range(length))
+    lengths = [len(range(length)[part]) for part in parts]
+    assert len(parts) == -(-length // size) and max(lengths) <= size
+    assert all(2 * n >= size for n in lengths[:-1])  # a halo fits into one neighbour
+
+
+@pytest.mark.parametrize("halo", [1, 2, 3])
+@pytest.mark.parametrize("size", [6, 9, 50])
+def test_tiles_show_their_neighbours_as_they_were(halo, size):
+    x = torch.rand(23, 31, 4)
+    before, written = x.clone(), torch.zeros(23, 31)
+    for tile, inner, (rows, columns) in tiles.tiles(x, halo, size):
+        top, left = max(0, rows.start - halo), max(0, columns.start - halo)
+        expected = before[top : rows.stop + halo, left : columns.stop + halo]
+        assert torch.equal(tile[0].permute(1, 2, 0), expected)
+        assert torch.equal(tile[0].permute(1, 2, 0)[inner], before[rows, columns])
+        x[rows, columns] = torch.nan
+        written[rows, columns] += 1
+    assert (written == 1).all()
+
+
+# --- BatchNorm ------------------------------------------------------------------------------------
+
+
+def test_batch_norm_disappears_into_the_convolutions():
+    net, images = network(), inputs(9, 14)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    folded = tiles.without_batch_norm(net)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) == 5
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    close(whole(folded, images), whole(net, images))
+    assert all(torch.equal(state[key], value) for key, value in net.state_dict().items())
