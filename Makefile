@@ -44,11 +44,7 @@ notebooks: .venv/current  ## nbval over the notebooks alone
 	$(NBVAL) --nbval-lax $(filter-out $(TEACHING),$(wildcard notebooks/*.ipynb))
 
 outputs: .venv/current  ## renew the committed outputs of 01 to 03
-	cd notebooks && FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) \
-	  ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-	  --ClearMetadataPreprocessor.enabled=True \
-	  '--ClearMetadataPreprocessor.preserve_cell_metadata_mask={("tags",)}' \
-	  $(notdir $(TEACHING))
+	FUSIONLIB_DATA=synthetic $(FAST) $(BIN)/python -m paper.outputs
 
 # on a machine that does nothing else, and after `make paper`, of which it shows the times
 bench: .venv/current  ## renew benchmarks/, on an idle machine

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from fusionlib import evaluation, statistics
+from fusionlib.datasets import SYNTHETIC, Pair
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import DatasetError, ImageError, MetricError
-from fusionlib.files import REPOSITORY, SYNTHETIC, Pair
+from fusionlib.files import REPOSITORY
 from fusionlib.images import replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from fusionlib.outputs import METADATA, TEACHING
 
+from paper.outputs import METADATA, TEACHING
 from paper.pipeline import CLOSING_LINE, PARAMETERS
 from paper.teaching import PNG_BYTES, WIDGET
 
@@ -144,6 +144,7 @@ def test_imports_only_this_library_and_the_listed_packages(notebook):
     allowed = set(
         [
             "fusionlib",
+            "paper",
             "numpy",
             "pandas",
             "torch",
