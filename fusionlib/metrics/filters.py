@@ -1,6 +1,6 @@
 """What makes the metrics fast: windows as sums of shifted rows, and formulas in bands of rows.
 
-A band stays in the processor's cache: several times faster than whole planes, and little memory.
+A band stays in the processor's cache, which is faster than whole planes and takes less memory.
 """
 
 from collections.abc import Callable, Iterator

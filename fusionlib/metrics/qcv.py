@@ -32,32 +32,33 @@ def qcv(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     root of their squares / 4, and its constant term is not zero.
     """
     ir, vi, fused = check(ir=ir, vi=vi, fused=fused)
-    weight = sum(x.once(saliency).sum() for x in (ir, vi))
+    weight = sum(x.once(salient)[0].sum() for x in (ir, vi))
     if weight == 0:
         raise UndefinedError("both sources are black: no tile is salient")
-    total, seen_f = 0.0, seen(fused)
-    for x in (ir, vi):
-        error = x.once(seen) - seen_f  # the filter is linear
-        total += (x.once(saliency) * tiles(error * error) / TILE**2).sum()
+    total, seen_f = 0.0, seen(stretch(fused))
+    for saliency, seen_x in (ir.once(salient), vi.once(salient)):
+        error = seen_x - seen_f  # the filter is linear
+        total += (saliency * tiles(error * error) / TILE**2).sum()
     return float(total / weight)
 
 
-def saliency(image: Luma) -> Array:
-    """L of each tile, (⌈H/16⌉, ⌈W/16⌉)."""
+def salient(image: Luma) -> tuple[Array, Array]:
+    """L of each tile, (⌈H/16⌉, ⌈W/16⌉), and the stretched image through the eye's filter."""
+    stretched = stretch(image)
 
     def strength(padded: Array) -> tuple[Array]:
         g_x, g_y = sobel(padded)
         squared = g_x * g_x + g_y * g_y
         return (squared * squared * np.sqrt(squared),)
 
-    return tiles(*whole(strength, np.pad(stretch(image), 1), 2))
+    return tiles(*whole(strength, np.pad(stretched, 1), 2)), seen(stretched)
 
 
-def seen(image: Luma) -> Array:
-    """The stretched image through the eye's filter, circularly, (H, W)."""
-    spectrum = scipy.fft.rfft2(stretch(image))
-    spectrum *= sensitivity(*image.levels.shape)
-    return scipy.fft.irfft2(spectrum, image.levels.shape, overwrite_x=True)
+def seen(stretched: Array) -> Array:
+    """The image through the eye's filter, circularly, (H, W)."""
+    spectrum = scipy.fft.rfft2(stretched)
+    spectrum *= sensitivity(*stretched.shape)
+    return scipy.fft.irfft2(spectrum, stretched.shape, overwrite_x=True)
 
 
 @functools.lru_cache(maxsize=2)

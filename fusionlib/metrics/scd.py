@@ -20,7 +20,8 @@ def scd(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     Traps: F − V goes with I, not F − I with I; differences are signed (unsigned 8-bit ones wrap
     around) and neither clipped nor made absolute; the two terms are added, not averaged.
     """
-    i, v, f = (x.once(centred) for x in check(ir=ir, vi=vi, fused=fused))
+    ir, vi, fused = check(ir=ir, vi=vi, fused=fused)
+    i, v, f = ir.once(centred), vi.once(centred), centred(fused)
     return correlation(f - v, i) + correlation(f - i, v)
 
 

@@ -41,10 +41,10 @@ def vif(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     for _, models in fused.once(fit, ir, vi):
         for source, (g, var_v, var_x) in enumerate(models):
             kept[source] += np.log(1 + g * g * var_x / (var_v + VIF_NOISE)).sum()
-    whole = np.array([x.once(information) for x in (ir, vi)])
-    if (whole == 0).any():
+    held = np.array([x.once(information) for x in (ir, vi)])
+    if (held == 0).any():
         raise UndefinedError("a source is constant and holds no information")
-    return float((kept / whole).mean())
+    return float((kept / held).mean())
 
 
 def viff(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
@@ -61,13 +61,13 @@ def viff(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     changes 0.7 %.
     """
     ir, vi, fused = check(LEAST_SIDE, ir=ir, vi=vi, fused=fused)
-    kept, whole = np.zeros(4), np.zeros(4)
+    kept, held = np.zeros(4), np.zeros(4)
     for scale, (of_ir, of_vi) in fused.once(fit, ir, vi):
         smaller = of_ir[0] < of_vi[0]
         g, var_v, var_x = (np.where(smaller, *both) for both in zip(of_ir, of_vi, strict=True))
         kept[scale] += (np.log10(1 + g * g * var_x / (var_v + VIFF_NOISE)) + VIFF_TERM).sum()
-        whole[scale] += (np.log10(1 + var_x / VIFF_NOISE) + VIFF_TERM).sum()
-    return float(VIFF_WEIGHTS @ (kept / whole))
+        held[scale] += (np.log10(1 + var_x / VIFF_NOISE) + VIFF_TERM).sum()
+    return float(VIFF_WEIGHTS @ (kept / held))
 
 
 def fit(fused: Luma, *sources: Luma) -> list[tuple[int, list[tuple[Array, Array, Array]]]]:
