@@ -5,11 +5,11 @@ from scipy import ndimage
 
 @pytest.fixture(scope="session")
 def triple():
-    """Infrared, visible and fused 8-bit images with texture of several sizes, 61 × 83."""
+    """Infrared, visible and fused 8-bit images with texture of several sizes, 213 × 307."""
     rng = np.random.default_rng(7)
 
     def texture(sigma):
-        noise = ndimage.gaussian_filter(rng.normal(size=(61, 83)), sigma)
+        noise = ndimage.gaussian_filter(rng.normal(size=(213, 307)), sigma)
         return 128 + 50 * noise / noise.std()
 
     ir, vi = texture(4), texture(1)

@@ -5,15 +5,16 @@ import pytest
 
 from fusionlib import metrics
 from fusionlib.errors import MetricError, TooSmallError
-from fusionlib.metrics import METRICS, Comparison, Sources, measure
+from fusionlib.metrics import METRICS, Sources, measure
 
 FUNCTIONS = [metrics.qabf, metrics.qcv, metrics.ssim, metrics.vif, metrics.viff, metrics.scd]
 GOOD = np.arange(50 * 50).reshape(50, 50) % 251
+FLAT = np.full((50, 50), 9)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         (np.zeros((50, 50, 3), np.uint8), r"shape \(50, 50, 3\)"),
         (np.zeros((0, 50)), "shape"),
@@ -24,11 +25,13 @@ GOOD = np.arange(50 * 50).reshape(50, 50) % 251
         (GOOD.astype(complex), "complex"),
     ],
 )
-def test_what_is_not_8_bit_luma_is_refused(function, bad, told):
-    with pytest.raises(MetricError, match=told):
+def test_what_is_not_8_bit_luma_is_refused(function, bad, message):
+    with pytest.raises(MetricError, match=f"fused: .*{message}"):
         function(GOOD, GOOD, bad)
-    with pytest.raises(MetricError, match=told):
-        function(bad, GOOD, GOOD)
+    with pytest.raises(MetricError, match=f"ir: .*{message}"):
+        function(bad, GOOD, fused=GOOD)
+    with pytest.raises(MetricError, match=message):
+        metrics.ag(bad)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -37,6 +40,15 @@ def test_shapes_must_agree(function):
         function(GOOD, GOOD, GOOD[:, :-1])
     with pytest.raises(MetricError, match="ir"):
         function(GOOD[:-1], GOOD, GOOD)
+
+
+def test_measure_refuses_other_shapes_and_unknown_metrics():
+    with pytest.raises(MetricError, match=r"fused \(50, 49\)"):
+        measure(Sources(GOOD, GOOD), GOOD[:, :-1], ["ag"])
+    with pytest.raises(MetricError, match=r"vi \(49, 50\)"):
+        Sources(GOOD, GOOD[:-1])
+    with pytest.raises(MetricError, match=r"'psnr'.*qabf"):
+        measure(Sources(GOOD, GOOD), GOOD, ["psnr"])
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int64, np.float32, np.float64])
@@ -56,11 +68,10 @@ def test_r05_below_its_window_a_metric_has_no_value_and_says_why(name, side):
 
 
 def test_r15_constant_images_give_a_value_or_a_reason():
-    flat = np.full((50, 50), 9)
-    found = measure(Sources(GOOD, GOOD[::-1]), flat)
+    found = measure(Sources(GOOD, GOOD[::-1]), FLAT)
     assert found["ag"] == (0, "") and found["vif"].value == pytest.approx(0, abs=1e-9)
     assert found["qcv"].reason == "the fused image is constant and cannot be stretched"
-    found = measure(Sources(flat, GOOD), GOOD)
+    found = measure(Sources(FLAT, GOOD), GOOD)
     assert "a source is constant" in found["scd"].reason and "a source" in found["vif"].reason
     black = np.zeros((50, 50), np.uint8)
     found = measure(Sources(black, black), black)
@@ -72,41 +83,22 @@ def test_r15_constant_images_give_a_value_or_a_reason():
 
 
 def test_functions_give_nan_where_measure_gives_a_reason():
-    flat = np.full((50, 50), 9)
-    assert math.isnan(metrics.scd(flat, GOOD, GOOD))
-    assert math.isnan(metrics.vif(flat, GOOD, GOOD))
-    assert math.isnan(metrics.qcv(GOOD, GOOD, flat))
+    assert math.isnan(metrics.scd(FLAT, GOOD, GOOD)) and math.isnan(metrics.vif(FLAT, GOOD, GOOD))
+    assert math.isnan(metrics.qcv(GOOD, GOOD, FLAT))
     assert math.isnan(metrics.qabf(*[np.zeros((50, 50))] * 3))
 
 
-def test_unknown_metric_is_named(triple):
-    with pytest.raises(MetricError, match=r"'psnr'.*qabf"):
-        measure(Sources(*triple[:2]), triple[2], ["psnr"])
-
-
-def test_shared_sources_change_nothing(triple):
+def test_sharing_changes_nothing(triple):
+    """Neither that of sources among fused images, nor that of one comparison among metrics."""
     ir, vi, fused = triple
     sources = Sources(ir, vi)
     measure(sources, vi)  # fills what is kept
-    assert measure(sources, fused) == measure(Sources(ir, vi), fused)
-
-
-def test_all_at_once_is_each_alone(triple):
-    ir, vi, fused = triple
-    together = measure(Sources(ir, vi), fused)
-    for name, (value, _) in together.items():
-        function = getattr(metrics, name)
-        assert function(*([fused] if name == "ag" else triple)) == value
-
-
-def test_a_thing_is_computed_once():
-    calls = []
-    pair = Comparison(Sources(GOOD, GOOD), GOOD)
-    assert [pair.once("key", lambda: calls.append(0) or len(calls)) for _ in range(3)] == [1, 1, 1]
+    for name, (value, _) in measure(sources, fused).items():
+        assert getattr(metrics, name)(*([fused] if name == "ag" else triple)) == value
 
 
 def test_the_registry_is_the_papers_six_and_viff():
     assert metrics.PAPER == ("qabf", "qcv", "ssim", "ag", "vif", "scd")
     assert list(METRICS) == [*metrics.PAPER, "viff"]
     assert [m.title for m in METRICS.values() if m.direction == "lower"] == ["Q_CV ↓"]
-    assert METRICS["vif"].title == "VIF ↑"
+    assert METRICS["vif"].title == "Q_VIF ↑" and METRICS["qabf"].latex == "Q_{AB/F}"
