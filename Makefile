@@ -51,7 +51,6 @@ bench: .venv/current  ## renew benchmarks/, on an idle machine
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/pipeline.py
 
 verify: .venv/current  ## compute the committed tables again, compare all with its records

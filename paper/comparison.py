@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from fusionlib import evaluation
 from fusionlib.baselines import METHODS
-from fusionlib.datasets import SYNTHETIC, Pair, Run, images_by_stem, load_pair
+from fusionlib.datasets import SYNTHETIC, Pair, images_by_stem, load_pair
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER

@@ -56,7 +56,7 @@ def test_a_grid_shows_grey_images_unstretched_and_keeps_their_aspect(tmp_path):
 def test_boxes_name_every_method_once_and_every_metric():
     figure = boxes()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["average", "ours"]
-    assert [axis.get_title() for axis in figure.axes] == ["AG ↑", "Q_CV ↓", "sharpness"]
+    assert [axis.get_title() for axis in figure.axes] == ["Q_AG ↑", "Q_CV ↓", "sharpness"]
 
 
 def test_curves_show_the_validation_only_where_there_is_one():
@@ -234,7 +234,7 @@ def test_ranks_are_sorted_and_ours_is_set_apart():
     rows = [(d, k, *rank) for d in "AB" for k in ("ag", "qcv") for rank in ranks.items()]
     summary = pd.DataFrame(rows, columns=["dataset", "metric", "method", "rank"])
     figure = figures.rank_plot(summary)
-    assert [axis.get_title() for axis in figure.axes] == ["AG", "Q_CV"]
+    assert [axis.get_title() for axis in figure.axes] == ["Q_AG", "Q_CV"]
     axis = figure.axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["best", "ours", "worst"]
     points = {tuple(p) for c in axis.collections for p in np.asarray(c.get_offsets())}
