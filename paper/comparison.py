@@ -33,6 +33,7 @@ from paper.reported import (
     result_folders,
     results_root,
 )
+from paper.run import Run
 
 QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
