@@ -85,10 +85,8 @@ def _difference(weights: Weights, full: Weights, parts: tuple[bool, bool]) -> st
     """Why weights cannot be compared with the full model; empty if they can."""
     config = weights.net.config
     if (config.use_cii, config.use_cff) != parts:
-        return (
-            f"{weights.path.name} has use_cii={config.use_cii}, use_cff={config.use_cff}, expected "
-            f"{parts[0]}, {parts[1]}"
-        )
+        has = f"use_cii={config.use_cii}, use_cff={config.use_cff}"
+        return f"{weights.path.name} has {has}, expected {parts[0]}, {parts[1]}"
     one, other = _recipe(weights), _recipe(full)
     # what one record lacks was added to records later
     differing = [key for key in one if key in other and one[key] != other[key]]
@@ -140,7 +138,12 @@ def replaced_features(
         raise WeightsError("features of another image need at least two pairs")
     random = randomise(fuser.encoder, torch.Generator().manual_seed(seed))
     for pair, other in zip(pairs, [*pairs[1:], pairs[0]], strict=True):
-        encoders = (fuser.encoder, features_of(fuser, other), _zeros(fuser), random)
+        encoders = (
+            fuser.encoder,
+            features_of(fuser, other),
+            lambda image: torch.zeros(len(image), fuser.encoder.embed, device=image.device),
+            random,
+        )
         for kind, encoder in zip(FEATURES, encoders, strict=True):
             yield pair, kind, dataclasses.replace(fuser, encoder=encoder)
 
@@ -152,10 +155,6 @@ def features_of(fuser: Fuser, pair: Pair) -> Features:
     images = torch.from_numpy(ir)[None, None], torch.from_numpy(vi).permute(2, 0, 1)[None]
     c_ir, c_vi = (fuser.encoder(image.float().to(fuser.device)) for image in images)
     return lambda image: c_ir if image.shape[1] == 1 else c_vi  # infrared has one channel
-
-
-def _zeros(fuser: Fuser) -> Features:
-    return lambda image: torch.zeros(len(image), fuser.encoder.embed, device=image.device)
 
 
 def randomise(encoder: ImageEncoder, generator: torch.Generator) -> ImageEncoder:
@@ -230,26 +229,23 @@ def find_differences(summary: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFr
         (yes or no), ``p`` (of the measured difference) and ``note``.
     """
     means, p = (summary.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
-    variants = [name for name in VARIANTS if name != OURS]
-    gains = [_gains(found).loc[variants] for found in (reported.set_index("method"), means)]
-    p = p.reindex(index=variants, columns=PAPER)
-    columns = dict(zip(("paper %", "here %", "p"), (f.stack() for f in (*gains, p)), strict=True))
-    frame = pd.DataFrame(columns).rename_axis(["variant", "metric"])
+    paper, here = _gains(reported.set_index("method")).stack(), _gains(means).stack()
+    frame = pd.DataFrame({"paper %": paper, "here %": here}).drop(OURS)
     product = frame["paper %"] * frame["here %"]
-    signs = np.select([product > 0, product.notna()], ["yes", "no"], "")
-    frame.insert(2, "same sign", signs)
-    is_here = frame.index.isin(means.index, level="variant")
-    frame["note"] = np.where(is_here, "", NOT_TRAINED)
-    return frame.rename(TITLES, level="variant").rename(SYMBOLS, level="metric")
+    frame["same sign"] = np.select([product > 0, product.notna()], ["yes", "no"], "")
+    frame["p"] = p.stack().reindex(frame.index)
+    frame["note"] = np.where(frame.index.isin(means.index, level=0), "", NOT_TRAINED)
+    frame = frame.rename(TITLES, level=0).rename(SYMBOLS, level=1)
+    return frame.rename_axis(["variant", "metric"])
 
 
 def _gains(means: pd.DataFrame) -> pd.DataFrame:
     """By how much of its value the full model is better, in %; index method, columns metric."""
     means = means.reindex(index=list(VARIANTS), columns=PAPER)
-    return 100 * _sign(means) * (means.loc[OURS] - means) / means.loc[OURS].abs()
+    return 100 * sign_of(means) * (means.loc[OURS] - means) / means.loc[OURS].abs()
 
 
-def _sign(means: pd.DataFrame) -> pd.Series:
+def sign_of(means: pd.DataFrame) -> pd.Series:
     """1 for metrics where higher is better, −1 where lower is."""
     return pd.Series({m: 1 if METRICS[m].direction == "higher" else -1 for m in means.columns})
 
@@ -268,7 +264,7 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
     """
     chosen = summary[summary["metric"].isin(list(metrics))]
     means, p = (chosen.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
-    ahead = (means.loc[reference] - means) * _sign(means)  # > 0: the reference is better
+    ahead = (means.loc[reference] - means) * sign_of(means)  # > 0: the reference is better
     is_sure = p < LEVEL
     counts = {
         "better": ahead > 0,
@@ -278,7 +274,7 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
         "untested": p.isna(),
     }
     frame = pd.DataFrame({name: cells.sum(axis=1) for name, cells in counts.items()})
-    return frame.loc[[m for m in chosen["method"].unique() if m != reference]]
+    return frame.loc[chosen["method"].unique()].drop(reference)
 
 
 def judge(row: pd.Series) -> str:
