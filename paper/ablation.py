@@ -33,13 +33,9 @@ VARIANTS = {
     "without_both": (False, False),
     OURS: (True, True),
 }
-TITLES = {
-    "without_cii": "w/o CII",
-    "without_cff": "w/o CFF",
-    "without_both": "w/o CII and CFF",
-    OURS: OURS,
-}
+TITLES = dict(zip(VARIANTS, ("w/o CII", "w/o CFF", "w/o CII and CFF", OURS), strict=True))
 NOT_TRAINED = "not trained by this recipe"
+SYMBOLS = {name: metric.symbol for name, metric in METRICS.items()}
 FEATURES = {
     "real": "real features",
     "other_image": "features of another image",
@@ -89,10 +85,8 @@ def _difference(weights: Weights, full: Weights, parts: tuple[bool, bool]) -> st
     """Why weights cannot be compared with the full model; empty if they can."""
     config = weights.net.config
     if (config.use_cii, config.use_cff) != parts:
-        return (
-            f"{weights.path.name} has use_cii={config.use_cii}, use_cff={config.use_cff}, expected "
-            f"{parts[0]}, {parts[1]}"
-        )
+        has = f"use_cii={config.use_cii}, use_cff={config.use_cff}"
+        return f"{weights.path.name} has {has}, expected {parts[0]}, {parts[1]}"
     one, other = _recipe(weights), _recipe(full)
     # what one record lacks was added to records later
     differing = [key for key in one if key in other and one[key] != other[key]]
@@ -101,12 +95,11 @@ def _difference(weights: Weights, full: Weights, parts: tuple[bool, bool]) -> st
 
 def _recipe(weights: Weights) -> dict:
     """What must be equal between trainings that are compared: all but the parts and the seed."""
-    record, network = weights.record, dataclasses.asdict(weights.net.config)
-    config = {k: v for k, v in record["config"].items() if k not in ("network", "seed")}
-    network = {k: v for k, v in network.items() if k not in ("use_cii", "use_cff")}
+    record = weights.record
     keys = ("of_steps", "train_pairs", "train_sha256")  # `steps` is where validation was best
-    trained = {key: record[key] for key in keys if key in record}
-    return {"encoder": weights.encoder} | config | network | trained
+    recipe = {"encoder": weights.encoder} | record["config"]
+    recipe |= dataclasses.asdict(weights.net.config) | {k: record[k] for k in keys if k in record}
+    return {k: v for k, v in recipe.items() if k not in ("network", "seed", "use_cii", "use_cff")}
 
 
 def fusers(fuser: Fuser, variants: dict[str, list[Weights]]) -> dict[str, Fuser]:
@@ -117,17 +110,12 @@ def fusers(fuser: Fuser, variants: dict[str, list[Weights]]) -> dict[str, Fuser]
         variants: from `load_variants`.
     """
     made = {}
-    for name, (main, *further) in variants.items():
-        made[name] = share(fuser, main)
-        for weights in further:
-            made[name + weights.path.stem.removeprefix(main.path.stem)] = share(fuser, weights)
+    for name, trainings in variants.items():
+        for weights in trainings:
+            seed = weights.path.stem.removeprefix(trainings[0].path.stem)
+            weights.net.to(fuser.device, memory_format=torch.channels_last)
+            made[name + seed] = dataclasses.replace(fuser, weights=weights)
     return made
-
-
-def share(fuser: Fuser, weights: Weights) -> Fuser:
-    """A fuser with other weights, on the same device and with the same encoder."""
-    weights.net.to(fuser.device, memory_format=torch.channels_last)
-    return dataclasses.replace(fuser, weights=weights)
 
 
 def replaced_features(
@@ -150,19 +138,19 @@ def replaced_features(
         raise WeightsError("features of another image need at least two pairs")
     random = randomise(fuser.encoder, torch.Generator().manual_seed(seed))
     for pair, other in zip(pairs, [*pairs[1:], pairs[0]], strict=True):
-        kinds: tuple[Features, ...] = (
+        encoders = (
             fuser.encoder,
             features_of(fuser, other),
             lambda image: torch.zeros(len(image), fuser.encoder.embed, device=image.device),
             random,
         )
-        for kind, features in zip(FEATURES, kinds, strict=True):
-            yield pair, kind, dataclasses.replace(fuser, encoder=features)
+        for kind, encoder in zip(FEATURES, encoders, strict=True):
+            yield pair, kind, dataclasses.replace(fuser, encoder=encoder)
 
 
 @torch.inference_mode()
 def features_of(fuser: Fuser, pair: Pair) -> Features:
-    """An encoder that answers with the features of this pair, whatever it is shown."""
+    """An encoder that answers with the features of this pair, whatever image it is given."""
     ir, vi = load_pair(pair)
     images = torch.from_numpy(ir)[None, None], torch.from_numpy(vi).permute(2, 0, 1)[None]
     c_ir, c_vi = (fuser.encoder(image.float().to(fuser.device)) for image in images)
@@ -198,15 +186,14 @@ def mean_change(folders: dict[str, Path], reference: str, pairs: list[Pair]) -> 
         reference: one of the methods.
         pairs: which images count, each alike.
     """
-    changes = {name: [] for name in folders}
-    for pair in pairs:
-        images = {
-            name: read_luma8(folder / pair.dataset / f"{pair.name}.png").astype(float)
-            for name, folder in folders.items()
-        }
-        for name, image in images.items():
-            changes[name].append(np.abs(image - images[reference]).mean())
-    return {name: float(np.mean(values)) for name, values in changes.items()}
+
+    def read(name: str, pair: Pair) -> np.ndarray:
+        return read_luma8(folders[name] / pair.dataset / f"{pair.name}.png").astype(float)
+
+    return {
+        name: float(np.mean([np.abs(read(name, p) - read(reference, p)).mean() for p in pairs]))
+        for name in folders
+    }
 
 
 def add_missing(cells: pd.DataFrame, dataset: str, left_out: Iterable[str]) -> pd.DataFrame:
@@ -241,31 +228,26 @@ def find_differences(summary: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFr
         model in % of its value, positive where it is better, also where lower is), ``same sign``
         (yes or no), ``p`` (of the measured difference) and ``note``.
     """
-    told = reported.set_index("method")[list(PAPER)]
     means, p = (summary.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
-    rows = {}
-    for name in (name for name in VARIANTS if name != OURS):
-        is_here = name in means.index
-        for metric in PAPER:
-            paper, here = _gain(told, name, metric), _gain(means, name, metric)
-            signs = "" if np.isnan(paper * here) else "yes" if paper * here > 0 else "no"
-            note = "" if is_here else NOT_TRAINED
-            rows[TITLES[name], METRICS[metric].symbol] = (
-                paper, here, signs, p.at[name, metric] if is_here else np.nan, note,
-            )  # fmt: skip
-    columns = ["paper %", "here %", "same sign", "p", "note"]
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    frame.index = pd.MultiIndex.from_tuples(rows, names=["variant", "metric"])
-    return frame
+    paper, here = _gains(reported.set_index("method")).stack(), _gains(means).stack()
+    frame = pd.DataFrame({"paper %": paper, "here %": here}).drop(OURS)
+    product = frame["paper %"] * frame["here %"]
+    frame["same sign"] = np.select([product > 0, product.notna()], ["yes", "no"], "")
+    frame["p"] = p.stack().reindex(frame.index)
+    frame["note"] = np.where(frame.index.isin(means.index, level=0), "", NOT_TRAINED)
+    frame = frame.rename(TITLES, level=0).rename(SYMBOLS, level=1)
+    return frame.rename_axis(["variant", "metric"])
 
 
-def _gain(means: pd.DataFrame, name: str, metric: str) -> float:
-    """By how much of its value the full model is better, in %."""
-    if name not in means.index or metric not in means:
-        return np.nan
-    full, less = means.at[OURS, metric], means.at[name, metric]
-    sign = 1 if METRICS[metric].direction == "higher" else -1
-    return float(100 * sign * (full - less) / abs(full))
+def _gains(means: pd.DataFrame) -> pd.DataFrame:
+    """By how much of its value the full model is better, in %; index method, columns metric."""
+    means = means.reindex(index=list(VARIANTS), columns=PAPER)
+    return 100 * sign_of(means) * (means.loc[OURS] - means) / means.loc[OURS].abs()
+
+
+def sign_of(means: pd.DataFrame) -> pd.Series:
+    """1 for metrics where higher is better, −1 where lower is."""
+    return pd.Series({m: 1 if METRICS[m].direction == "higher" else -1 for m in means.columns})
 
 
 def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) -> pd.DataFrame:
@@ -282,20 +264,17 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
     """
     chosen = summary[summary["metric"].isin(list(metrics))]
     means, p = (chosen.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
-    sign = pd.Series({m: 1 if METRICS[m].direction == "higher" else -1 for m in means.columns})
-    ahead = (means.loc[reference] - means) * sign  # > 0: the reference is better; NaN: neither
-    rows = {}
-    for method in means.index.drop(reference):
-        gain, sure = ahead.loc[method], p.loc[method] < LEVEL
-        rows[method] = {
-            "better": int((gain > 0).sum()),
-            "worse": int((gain < 0).sum()),
-            f"better, p < {LEVEL}": int(((gain > 0) & sure).sum()),
-            f"worse, p < {LEVEL}": int(((gain < 0) & sure).sum()),
-            "untested": int(p.loc[method].isna().sum()),
-        }
-    order = [m for m in dict.fromkeys(summary["method"]) if m in rows]
-    return pd.DataFrame.from_dict(rows, orient="index").loc[order].rename_axis("method")
+    ahead = (means.loc[reference] - means) * sign_of(means)  # > 0: the reference is better
+    is_sure = p < LEVEL
+    counts = {
+        "better": ahead > 0,
+        "worse": ahead < 0,
+        f"better, p < {LEVEL}": (ahead > 0) & is_sure,
+        f"worse, p < {LEVEL}": (ahead < 0) & is_sure,
+        "untested": p.isna(),
+    }
+    frame = pd.DataFrame({name: cells.sum(axis=1) for name, cells in counts.items()})
+    return frame.loc[chosen["method"].unique()].drop(reference)
 
 
 def judge(row: pd.Series) -> str:
@@ -324,14 +303,10 @@ def spread_of_seeds(summary: pd.DataFrame, seeds: dict[str, list[str]]) -> pd.Da
     Returns:
         Index ``(variant, metric)``; columns ``trainings, mean, least, most`` of their means.
     """
-    rows = {}
+    spread = {}
     for variant, methods in seeds.items():
         means = summary[summary["method"].isin(methods)].groupby("metric", sort=False)["mean"]
-        for metric, values in means:
-            mean = values.mean(skipna=False)
-            rows[variant, metric] = (len(values), mean, values.min(), values.max())
-    frame = pd.DataFrame.from_dict(
-        rows, orient="index", columns=["trainings", "mean", "least", "most"]
-    )
-    frame.index = pd.MultiIndex.from_tuples(rows, names=["variant", "metric"])
-    return frame
+        spread[variant] = means.agg(
+            trainings="size", mean=lambda m: m.mean(skipna=False), least="min", most="max"
+        )
+    return pd.concat(spread, names=["variant", "metric"])

@@ -26,6 +26,7 @@ VERDICTS = HOLDS, PARTLY, NOT, NO_EFFECT, UNTRAINED, UNTESTABLE = (
 CLAIMS = ["claim", "where", "paper", "here", "verdict", "why"]
 FILES = ("compare_values", "generalise_values", "brightness_values", "statistics",
          "generalise_statistics", "table4_statistics", "encoder_statistics")  # fmt: skip
+NO_RIVAL = "no rival was measured on these datasets"
 LUMA = {"mean": "higher brightness", "contrast": "higher contrast"}
 RANKED = (  # claim, where, tables, metrics, place, whether in all cells or in most
     ("outperforms most other methods", "4.4.1, Tables 1, 2", (1, 2), PAPER, 1, False),
@@ -64,16 +65,16 @@ def read_frames(folder: Path) -> Frames:
     Raises:
         DatasetError: some are missing; names the notebooks that write them.
     """
-    if missing := [name for name in FILES if not (folder / f"{name}.csv").is_file()]:
+    paths = {name: folder / f"{name}.csv" for name in FILES}
+    if missing := [path.name for path in paths.values() if not path.is_file()]:
         raise DatasetError(
-            f"{folder}: no {', '.join(f'{name}.csv' for name in missing)}; run 05_compare, "
-            f"06_generalise and 07_ablation first (python -m paper)"
+            f"{folder}: no {', '.join(missing)}; run 05_compare, 06_generalise and 07_ablation "
+            f"first (python -m paper)"
         )
-    found = {}
-    for name in FILES:
-        read = evaluation.read_values if name.endswith("_values") else pd.read_csv
-        found[name] = read(folder / f"{name}.csv")
-    return found
+    return {
+        name: (evaluation.read_values if name.endswith("_values") else pd.read_csv)(path)
+        for name, path in paths.items()
+    }
 
 
 def judge_claims(frames: Frames, encoder: str) -> pd.DataFrame:
@@ -104,21 +105,15 @@ def _judge_count(count: int, total: int, is_all: bool) -> str:
 
 def _places(cells: pd.Series) -> pd.Series:
     """Place of ours among the methods; index (dataset, metric)."""
-    wide = cells.unstack("method")
-    sign = [-1 if METRICS[m].direction == "higher" else 1 for m in wide.index.unique("metric")]
-    sign = pd.Series(sign, wide.index.unique("metric"))
-    return wide.mul(sign, axis=0, level="metric").rank(axis=1, method="min")[OURS].dropna()
+    wide = cells.unstack("metric")
+    wide = (wide * ablation.sign_of(wide)).stack().unstack("method")
+    return wide.rank(axis=1, method="min", ascending=False)[OURS].dropna()
 
 
 def _place_claim(
-    frames: Frames,
-    claim: str,
-    where: str,
-    numbers: Sequence[int],
-    metrics: Sequence[str],
-    place: int,
-    is_all: bool,
-) -> Row:
+    frames: Frames, claim: str, where: str, numbers: Sequence[int], metrics: Sequence[str],
+    place: int, is_all: bool,
+) -> Row:  # fmt: skip
     """In how many cells ours is first, or second, among the paper's methods that were measured."""
     paper = reported_numbers(numbers)
     paper = paper[paper.index.isin(metrics, level="metric")]
@@ -126,9 +121,9 @@ def _place_claim(
     here = here[here.index.isin(paper.index)]
     present = here.index.unique("method")
     title, theirs = "first" if place == 1 else "first or second", _places(paper)
-    told = f"{title} in {(theirs <= place).sum()} of {len(theirs)}"
+    in_paper = f"{title} in {(theirs <= place).sum()} of {len(theirs)}"
     if len(present) < 2:
-        return claim, where, told, "–", UNTESTABLE, "no rival was measured on these datasets"
+        return claim, where, in_paper, "–", UNTESTABLE, NO_RIVAL
     ours, why = _places(here), []
     count, total = int((ours <= place).sum()), len(ours)
     verdict = _judge_count(count, total, is_all)
@@ -140,7 +135,7 @@ def _place_claim(
         same = _places(paper[paper.index.isin(here.index)])
         rivals = ", ".join(present.drop(OURS))
         why.append(f"only against {rivals} (the paper: {(same <= place).sum()} of {len(same)})")
-    return claim, where, told, f"{title} in {count} of {total}", verdict, "; ".join(why)
+    return claim, where, in_paper, f"{title} in {count} of {total}", verdict, "; ".join(why)
 
 
 def _luma_claim(values: pd.DataFrame, metric: str) -> Row:
@@ -151,7 +146,7 @@ def _luma_claim(values: pd.DataFrame, metric: str) -> Row:
     means = means.mean(skipna=False).unstack().dropna()
     means = means.loc[means.index.isin(paper.levels[2]), means.columns.isin(paper.levels[0])]
     if means.empty or len(means) < 2:
-        return *row, "–", UNTESTABLE, "no rival was measured on these datasets"
+        return *row, "–", UNTESTABLE, NO_RIVAL
     higher = means.loc[OURS] > means.drop(OURS)
     count, total = int(higher.sum(axis=None)), higher.size
     why = ", ".join(
@@ -194,8 +189,8 @@ def _semantics_claim(statistics: pd.DataFrame, encoder: str) -> Row:
     row = ("CLIP's semantics guide the fusion", "3.2, 3.3", "no number")
     groups = statistics.groupby("dataset", sort=False)
     found = {d: _paired(group, "real", "other_image", is_all=False) for d, group in groups}
-    told = ", ".join(f"{dataset} {count}" for dataset, (count, _, _) in found.items())
-    here = f"with the right features, not another image's: {told}"
+    counts = ", ".join(f"{dataset} {count}" for dataset, (count, _, _) in found.items())
+    here = f"with the right features, not another image's: {counts}"
     why = "; ".join(f"{dataset}: {v}, {tests}" for dataset, (_, v, tests) in found.items())
     several = {verdict for _, verdict, _ in found.values()}
     verdict = several.pop() if len(several) == 1 else PARTLY

@@ -4,7 +4,7 @@ A drawing is boxes, circles and arrows on a canvas measured in inches, x right a
 written without the batch, as ``C×H×W``; an arrow has its tensor's symbol above, its shape below.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -20,8 +20,12 @@ ENCODER, FUSION, PLAIN = "#e4def0", "#dcebd3", "#ffffff"
 INK, FAINT = "#222222", "#8a8a8a"
 LINE = 0.8  # points
 SMALL, TINY = 7, 6  # font sizes
+SPACING = 0.125  # inches, of lines in a box
 RADIUS = 0.11  # inches, of a circle with an operator
 SEVERAL = "C×H×W"
+MIDDLE = 1.65
+ROWS = (2.75, 0.55)  # of the infrared and of the visible image, in Figures 1 and 3
+INPUTS = (("i", "1×H×W", INFRARED), ("v", "3×H×W", VISIBLE))  # index, shape, colour
 
 
 class Canvas:
@@ -46,11 +50,10 @@ class Canvas:
         edge = {"ec": INK, "lw": LINE, "zorder": 2} | style
         self.axes.add_patch(FancyBboxPatch(corner, width, height, shape, fc=colour, **edge))
         name, *rest = text.split("\n")
-        spacing = 0.125
-        top = y + spacing * len(rest) / 2
+        top = y + SPACING * len(rest) / 2
         self.text((x, top), name, size=SMALL, weight="bold" if rest else "normal")
         for i, line in enumerate(rest, 1):
-            self.text((x, top - spacing * i), line)
+            self.text((x, top - SPACING * i), line)
 
     def operator(self, at: Point, sign: str) -> None:
         """A circle with ⊙, + or σ."""
@@ -73,22 +76,27 @@ class Canvas:
         """
         xs, ys = zip(*points, strict=True)
         self.axes.plot(xs[:-1], ys[:-1], color=INK, lw=LINE, solid_joinstyle="round", zorder=1)
-        self.axes.add_patch(
-            FancyArrowPatch(
-                points[-2], points[-1], arrowstyle="-|>,head_length=3,head_width=1.6",
-                shrinkA=0, shrinkB=0, color=INK, lw=LINE, zorder=2,
-            )
-        )  # fmt: skip
+        head = FancyArrowPatch(*points[-2:], arrowstyle="-|>,head_length=3,head_width=1.6",
+                               shrinkA=0, shrinkB=0, color=INK, lw=LINE, zorder=2)  # fmt: skip
+        self.axes.add_patch(head)
         x, y = at or ((xs[0] + xs[1]) / 2, (ys[0] + ys[1]) / 2)
         if symbol:
             self.text((x, y + 0.09), symbol, size=SMALL)
         if shape:
             self.text((x, y - 0.09), shape)
 
-    def dots(self, points: Sequence[Point]) -> None:
+    def dots(self, *points: Point) -> None:
         """Marks where a line branches."""
         for point in points:
             self.axes.add_patch(Circle(point, 0.022, color=INK, zorder=3))
+
+
+def _drawn(height: float, *parts: Callable[[Canvas], None]) -> Figure:
+    with mpl.rc_context(STYLE):
+        canvas = Canvas(TEXT_WIDTH, height)
+        for draw in parts:
+            draw(canvas)
+    return canvas.figure
 
 
 def draw_network(encoder_title: str) -> Figure:
@@ -97,22 +105,23 @@ def draw_network(encoder_title: str) -> Figure:
     Args:
         encoder_title: what stands for CLIP, from `ImageEncoder.title`.
     """
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(TEXT_WIDTH, 3.3)
-        _draw_encoders(canvas, encoder_title)
-        _draw_fusion(canvas)
-    return canvas.figure
+    return _drawn(3.3, lambda canvas: _draw_encoders(canvas, encoder_title), _draw_fusion)
 
 
-MIDDLE = 1.65
-ROWS = (2.75, 0.55)  # of the infrared and of the visible image in Figure 1
+def draw_injection() -> Figure:
+    """Figure 2: CLIP-driven information injection, CII, equations 1 and 2."""
+    return _drawn(2.9, _draw_mixing, _draw_expansion)
+
+
+def draw_feature_fusion() -> Figure:
+    """Figure 3: CLIP-guided feature fusion, CFF, equations 3 to 5."""
+    return _drawn(3.3, _draw_channel_weights, _draw_spatial_weights)
 
 
 def _draw_encoders(canvas: Canvas, encoder_title: str) -> None:
     """Left part of Figure 1: images, IRE, VIE, the frozen encoder, CII."""
     stages = "2 × feature\nextraction layer\nN × Restormer"
-    drawn = zip(ROWS, "iv", ("1×H×W", "3×H×W"), ("IRE", "VIE"), (INFRARED, VISIBLE), strict=True)
-    for y, which, shape, name, colour in drawn:
+    for y, name, (which, shape, colour) in zip(ROWS, ("IRE", "VIE"), INPUTS, strict=True):
         away = 1 if y > MIDDLE else -1  # from the middle
         canvas.box((0.66, y), (0.52, 0.52), f"$I_{which}$\n{shape}", colour)
         canvas.arrow((0.92, y), (1.2, y))
@@ -127,7 +136,7 @@ def _draw_encoders(canvas: Canvas, encoder_title: str) -> None:
     canvas.box((1.25, MIDDLE), (1.5, 0.66), text, ENCODER, ls="--")
     canvas.arrow((2.0, MIDDLE), (3.74, MIDDLE), symbol="$F_i^c$, $F_v^c$", shape="E each",
                  at=(2.42, MIDDLE))  # fmt: skip
-    canvas.dots([(2.93, MIDDLE)])
+    canvas.dots((2.93, MIDDLE))
 
 
 def _draw_fusion(canvas: Canvas) -> None:
@@ -143,29 +152,13 @@ def _draw_fusion(canvas: Canvas) -> None:
 def _draw_clip(canvas: Canvas, left: float, rows: tuple[float, float], end: float) -> None:
     """Both images, the frozen encoder, and an arrow with each one's feature, to ``end``."""
     middle = sum(rows) / 2
-    for y, which, shape, colour in zip(
-        rows, "iv", ("1×H×W", "3×H×W"), (INFRARED, VISIBLE), strict=True
-    ):
+    for y, (which, shape, colour) in zip(rows, INPUTS, strict=True):
         canvas.box((left, y), (0.5, 0.42), f"$I_{which}$\n{shape}", colour)
         canvas.arrow((left + 0.25, y), (left + 0.42, y))
         canvas.arrow((left + 1.16, y), (end, y), symbol=f"$F_{which}^c$", shape="E")
     size = (0.74, rows[0] - rows[1] + 0.42)
-    canvas.box(
-        (left + 0.79, middle),
-        size,
-        "CLIP\nimage encoder,\nfrozen; here:\nsee Fig. 1",
-        ENCODER,
-        ls="--",
-    )
-
-
-def draw_injection() -> Figure:
-    """Figure 2: CLIP-driven information injection, CII, equations 1 and 2."""
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(TEXT_WIDTH, 2.9)
-        _draw_mixing(canvas)
-        _draw_expansion(canvas)
-    return canvas.figure
+    text = "CLIP\nimage encoder,\nfrozen; here:\nsee Fig. 1"
+    canvas.box((left + 0.79, middle), size, text, ENCODER, ls="--")
 
 
 def _draw_mixing(canvas: Canvas) -> None:
@@ -202,36 +195,27 @@ def _draw_expansion(canvas: Canvas) -> None:
     canvas.operator((5.95, y), "+")
     canvas.arrow((1.0, y), (1.0, skip), (5.95, skip), (5.95, y - RADIUS), shape=SEVERAL,
                  at=(3.4, skip + 0.18))  # fmt: skip
-    canvas.dots([(1.0, y)])
+    canvas.dots((1.0, y))
     canvas.arrow((5.95 + RADIUS, y), (6.45, y))
     canvas.box((6.7, y), (0.5, 0.42), "$\\hat{F}$\nC×H×W", FUSION)
     canvas.text((5.95, y + 0.24), "eq. 2", size=SMALL)
-
-
-def draw_feature_fusion() -> Figure:
-    """Figure 3: CLIP-guided feature fusion, CFF, equations 3 to 5."""
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(TEXT_WIDTH, 3.3)
-        _draw_channel_weights(canvas)
-        _draw_spatial_weights(canvas)
-    return canvas.figure
 
 
 def _draw_channel_weights(canvas: Canvas) -> None:
     """Left part of Figure 3: IRA, VIA and the concatenation of equation 3."""
     rows, mixed, joined = (1.95, 1.35), 2.32, 3.04
     _draw_clip(canvas, 0.35, rows, mixed - 0.4)
-    drawn = zip(rows, (2.75, 0.55), "iv", ("IRA", "VIA"), (INFRARED, VISIBLE), strict=True)
-    for y, outer, which, name, colour in drawn:
+    drawn = zip(rows, ROWS, ("IRA", "VIA"), INPUTS, strict=True)
+    for y, outer, name, (which, _, colour) in drawn:
         away = 1 if y > MIDDLE else -1  # from the middle
         canvas.box((0.35, outer), (0.5, 0.42), f"$\\hat{{F}}_{which}$\nC×H×W", colour)
         canvas.arrow((0.6, outer), (mixed - RADIUS, outer))
         canvas.operator((mixed, outer), "⊙")
         canvas.box((mixed, y), (0.8, 0.42), f"{name}\ntwo linear layers\nE → C", ENCODER)
         canvas.arrow((mixed, y + 0.21 * away), (mixed, outer - RADIUS * away))
-        canvas.text((mixed - 0.06, (y + outer) / 2 + 0.1 * away + 0.06), f"$W_{which}^c$",
-                    size=SMALL, ha="right")  # fmt: skip
-        canvas.text((mixed - 0.06, (y + outer) / 2 + 0.1 * away - 0.08), "C×1×1", ha="right")
+        x, middle = mixed - 0.06, (y + outer) / 2 + 0.1 * away
+        canvas.text((x, middle + 0.06), f"$W_{which}^c$", size=SMALL, ha="right")
+        canvas.text((x, middle - 0.08), "C×1×1", ha="right")
         canvas.arrow((mixed + RADIUS, outer), (joined, outer), (joined, MIDDLE + 0.16 * away),
                      shape=SEVERAL)  # fmt: skip
     canvas.box((joined, MIDDLE), (0.46, 0.32), "concat.", FUSION)
@@ -242,7 +226,7 @@ def _draw_spatial_weights(canvas: Canvas) -> None:
     y, low, high, product, total = MIDDLE, 0.55, 2.75, 5.55, 6.2
     canvas.arrow((3.27, y), (product - RADIUS, y), at=(4.0, y),
                  symbol="$F_f$  (eq. 3)", shape="2C×H×W")  # fmt: skip
-    canvas.dots([(3.45, y), (4.6, y)])
+    canvas.dots((3.45, y), (4.6, y))
     canvas.arrow((3.45, y), (3.45, low), (3.6, low))
     canvas.box((3.96, low), (0.72, 0.5), "Sobel\n$|G_x| + |G_y|$\n2C×H×W", FUSION)
     canvas.arrow((4.32, low), (4.47, low))

@@ -14,8 +14,8 @@ from paper.figures import (
     PLAIN,
     STYLE,
     TEXT_WIDTH,
+    ZOOM_COLOURS,
     Scene,
-    axes_at,
     heights_of,
     show_detail,
     show_image,
@@ -44,13 +44,12 @@ def side_by_side(
     """
     left, top, apart = 0.28, 0.5, 4 * GAP
     part = (width - left - GAP - apart * (len(scenes) - 1)) / len(scenes)
-    cell = (part - GAP * (len(columns) - 3)) / (len(columns) - 2)
+    cell, wide = (part - GAP * (len(columns) - 3)) / (len(columns) - 2), (part - GAP) / 2
     details = max(len(scene.zooms) for scene in scenes)
-    whole, detail = (max(v) for v in zip(*(heights_of(s, cell, cell) for s in scenes), strict=True))
-    source = max(heights_of(scene, (part - GAP) / 2)[0] for scene in scenes)
-    rows = [("fused", whole)]
-    rows += [(f"detail {i + 1}", detail) for i in range(details)]
-    rows += [(f"difference × {GAIN}", whole), ("sources", source)]
+    whole, detail = (max(h) for h in zip(*(heights_of(s, cell, cell) for s in scenes), strict=True))
+    rows = [("fused", whole), *((f"detail {i + 1}", detail) for i in range(details))]
+    rows += [(f"difference × {GAIN}", whole)]
+    rows += [("sources", max(heights_of(scene, wide, wide)[0] for scene in scenes))]
     tops = top + np.cumsum([0, *(height + GAP for _, height in rows)])
     with mpl.rc_context(STYLE | PLAIN):
         figure = plt.figure(figsize=(width, tops[-1]))
@@ -64,7 +63,9 @@ def side_by_side(
                 lines = textwrap.fill(title, 12)
                 write_at(figure, at + cell / 2, top - GAP, lines, va="bottom", fontsize=7)
                 _draw_column(figure, (at, cell), tops, scene, j, missing)
-            _draw_sources(figure, (x, (part - GAP) / 2), tops[-2], scene, columns[:2])
+            for j, title in enumerate(columns[:2]):
+                box = (x + j * (wide + GAP), tops[-2], wide, heights_of(scene, wide, wide)[0])
+                show_image(figure, box, scene.images[j], scene.zooms, title)
     return figure
 
 
@@ -73,26 +74,17 @@ def _draw_column(
 ) -> None:
     """Image, details and difference of method j in a part of Figure 7."""
     (x, cell), methods = span, scene.images[2:]
+    own, last = methods[j], methods[-1]
     height, zoomed = heights_of(scene, cell, cell)
     faint = {"fontsize": 6, "color": "0.5"}
-    if methods[j] is None:
+    if own is None:
         write_at(figure, x + cell / 2, tops[0] + height / 2, textwrap.fill(missing, 16), **faint)
         return
-    show_image(axes_at(figure, x, tops[0], cell, height), methods[j], scene.zooms)
-    for i in range(len(scene.zooms)):
-        show_detail(axes_at(figure, x, tops[1 + i], cell, zoomed), methods[j], scene.zooms, i)
+    show_image(figure, (x, tops[0], cell, height), own, scene.zooms)
+    for y, zoom, colour in zip(tops[1:], scene.zooms, ZOOM_COLOURS, strict=False):
+        show_detail(figure, (x, y, cell, zoomed), own, zoom, colour)
     if j == len(methods) - 1:
         write_at(figure, x + cell / 2, tops[-3] + height / 2, "mid-grey:\nas in this one", **faint)
         return
-    own, last = (y if y.ndim == 2 else luma(y) for y in (methods[j], methods[-1]))
-    show_image(axes_at(figure, x, tops[-3], cell, height), 0.5 + GAIN * (own - last))
-
-
-def _draw_sources(
-    figure: Figure, span: tuple[float, float], top: float, scene: Scene, titles: Sequence[str]
-) -> None:
-    """Infrared and visible image, side by side below a part of Figure 7."""
-    x, wide = span
-    for j, title in enumerate(titles):
-        axis = axes_at(figure, x + j * (wide + GAP), top, wide, heights_of(scene, wide)[0])
-        show_image(axis, scene.images[j], scene.zooms, title)
+    own, last = (image if image.ndim == 2 else luma(image) for image in (own, last))
+    show_image(figure, (x, tops[-3], cell, height), 0.5 + GAIN * (own - last))

@@ -1,10 +1,11 @@
 """What the teaching notebooks share: a pair as tensors, parts replaced, weight maps, sliders."""
 
-import base64
 import io
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +23,6 @@ from fusionlib.inference import Fuser
 from fusionlib.network import FusionNet
 
 SIZE = (256, 192)  # width, height; one size, so that shapes do not depend on the data
-PNG_BYTES = 60_000  # at most, of a figure in a notebook: notebooks are committed with their outputs
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -55,13 +55,7 @@ class Scene:
 
 
 def open_scene(fuser: Fuser, pair: Pair, size: tuple[int, int] = SIZE) -> Scene:
-    """Read a pair, scale and crop it around its centre to one size, and encode it.
-
-    Args:
-        fuser: its encoder and device are used.
-        pair: what to read.
-        size: width and height.
-    """
+    """Read a pair, scale and crop it around its centre to one (width, height), and encode it."""
     ir, vi = load_pair(pair)
     planes = [ImageOps.fit(Image.fromarray(plane), size) for plane in (ir, *np.moveaxis(vi, 2, 0))]
     ir, *rgb = (np.asarray(plane).clip(0, 1) for plane in planes)
@@ -69,14 +63,7 @@ def open_scene(fuser: Fuser, pair: Pair, size: tuple[int, int] = SIZE) -> Scene:
 
 
 def make_scene(fuser: Fuser, name: str, ir: np.ndarray, vi: np.ndarray) -> Scene:
-    """Turn two arrays into a scene.
-
-    Args:
-        fuser: its encoder and device are used.
-        name: what to call it.
-        ir: (H, W), in [0, 1].
-        vi: (H, W, 3), in [0, 1].
-    """
+    """Encode two arrays, (H, W) and (H, W, 3) in [0, 1], with a fuser's encoder on its device."""
     ir_tensor = torch.from_numpy(ir)[None, None].float().to(fuser.device)  # (1, 1, H, W)
     vi_tensor = torch.from_numpy(vi).permute(2, 0, 1)[None].float().to(fuser.device)
     features = fuser.encoder(ir_tensor), fuser.encoder(vi_tensor)
@@ -92,27 +79,20 @@ def fuse(net: FusionNet, scene: Scene) -> np.ndarray:
 
 @contextmanager
 def replaced(module: nn.Module, function: Callable[..., Tensor]) -> Iterator[None]:
-    """For a while, let ``module`` return ``function`` of its inputs instead of its own result."""
-    hook = module.register_forward_hook(lambda _module, inputs, _output: function(*inputs))
-    try:
+    """Inside, ``module`` returns ``function`` of its inputs instead of its own result."""
+    with module.register_forward_hook(lambda _module, inputs, _output: function(*inputs)):
         yield
-    finally:
-        hook.remove()
 
 
 @contextmanager
 def watched(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """For a while, keep the latest result of each module under its name."""
+    """Inside, the latest result of each module is kept under its name."""
     seen: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
-        for name, module in modules.items()
-    ]
-    try:
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            keep = partial(lambda name, _module, _inputs, output: seen.update({name: output}), name)
+            stack.enter_context(module.register_forward_hook(keep))
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def heat(
@@ -133,7 +113,7 @@ def heat(
 
 def show(figure: Figure) -> None:
     """Display a figure as a small PNG and close it."""
-    display(_bundle(figure), raw=True)
+    display(_to_png(figure), raw=True)
 
 
 def explore(draw: Callable[..., Figure], **controls: ValueWidget) -> None:
@@ -148,7 +128,7 @@ def explore(draw: Callable[..., Figure], **controls: ValueWidget) -> None:
     """
 
     def drawn() -> dict[str, object]:
-        return _bundle(draw(**{name: control.value for name, control in controls.items()}))
+        return _to_png(draw(**{name: control.value for name, control in controls.items()}))
 
     for control in controls.values():
         if control.has_trait("continuous_update"):
@@ -163,18 +143,12 @@ def explore(draw: Callable[..., Figure], **controls: ValueWidget) -> None:
         control.observe(lambda _change: handle.update(drawn(), raw=True), names="value")
 
 
-def _bundle(figure: Figure) -> dict[str, object]:
-    """A figure as an output, as fine in colour and size as `PNG_BYTES` allow; closes it."""
-    drawn = io.BytesIO()
+def _to_png(figure: Figure) -> dict[str, object]:
+    """A figure as an output, a PNG of 256 colours; closes it."""
+    drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=figure.dpi, bbox_inches="tight", pad_inches=0.05)
-    image = Image.open(drawn).convert("RGB")
     plt.close(figure)  # or it would be displayed once more at the end of the cell
-    for colours, scale in ((256, 1), (128, 1), (64, 1), (32, 1), (32, 0.7), (32, 0.5)):
-        buffer, size = io.BytesIO(), [round(scale * side) for side in image.size]
-        small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
-        few = small.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(buffer, "PNG", optimize=True)
-        if buffer.tell() <= PNG_BYTES:
-            break
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return {"image/png": data, "text/plain": "(figure)"}
+    image = Image.open(drawn).convert("RGB")
+    few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(small, "PNG", optimize=True)
+    return {"image/png": b64encode(small.getvalue()).decode(), "text/plain": "(figure)"}

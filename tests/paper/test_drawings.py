@@ -1,7 +1,6 @@
-"""Figures 1 to 3: nothing overlaps or is cut off, and the files are the committed ones."""
+"""Figures 1 to 3: nothing overlaps or is cut off, names are the paper's, layers the network's."""
 
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
@@ -9,14 +8,13 @@ from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
 from fusionlib.encoder import load_encoder
+from fusionlib.files import REPOSITORY
 from fusionlib.network import FusionNet, NetworkConfig
 from paper import drawings
 from paper.figures import save_figure
 
-FIGURES = Path(__file__).parents[2] / "figures"
-TITLE = "EfficientNet-Lite0 (ImageNet, not CLIP)"
 DRAWINGS = {
-    "fig1_network": lambda: drawings.draw_network(TITLE),
+    "fig1_network": lambda: drawings.draw_network(load_encoder("embedded").title),
     "fig2_cii": drawings.draw_injection,
     "fig3_cff": drawings.draw_feature_fusion,
 }
@@ -28,96 +26,64 @@ def close_figures():
     plt.close("all")
 
 
-@pytest.fixture(params=DRAWINGS)
-def name(request):
-    return request.param
+def texts_of(name):
+    return [text.get_text() for text in DRAWINGS[name]().axes[0].texts]
 
 
-@pytest.fixture
-def figure(name):
-    return DRAWINGS[name]()
-
-
-def extents(figure):
-    """Text → its box in inches, and the boxes that are drawn."""
-    figure.canvas.draw()
-    to_inches = figure.dpi_scale_trans.inverted()
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_nothing_is_cut_off_and_no_text_touches_another_or_leaves_its_box(name):
+    figure = DRAWINGS[name]()
+    figure.draw_without_rendering()
     axis = figure.axes[0]
-    texts = [(t.get_text(), t.get_window_extent().transformed(to_inches)) for t in axis.texts]
-    boxes = [
-        p.get_window_extent().transformed(to_inches)
-        for p in axis.patches
-        if isinstance(p, FancyBboxPatch)
-    ]
-    return texts, boxes
-
-
-def test_nothing_is_cut_off(figure):
-    width, height = figure.get_size_inches()
-    texts, boxes = extents(figure)
+    texts = [(text.get_text(), text.get_window_extent()) for text in axis.texts]
+    boxes = [p.get_window_extent() for p in axis.patches if isinstance(p, FancyBboxPatch)]
+    margin, page = 0.02 * figure.dpi, figure.bbox
     for box in [*boxes, *(extent for _, extent in texts)]:
-        assert box.x0 >= 0.02 and box.y0 >= 0.02
-        assert box.x1 <= width - 0.02 and box.y1 <= height - 0.02
-
-
-def test_no_text_touches_another_or_leaves_its_box(figure):
-    texts, boxes = extents(figure)
-    for (one, a), (two, b) in combinations(texts, 2):
-        inside = a.shrunk(0.98, 0.75), b.shrunk(0.98, 0.75)  # extents hold the line spacing, too
-        assert not inside[0].overlaps(inside[1]), (one, two)
-    for text, extent in texts:
+        assert box.x0 >= margin and box.y0 >= margin
+        assert box.x1 <= page.x1 - margin and box.y1 <= page.y1 - margin
+    inner = [(text, extent.shrunk(0.98, 0.75)) for text, extent in texts]  # without line spacing
+    for (one, a), (two, b) in combinations(inner, 2):
+        assert not a.overlaps(b), (one, two)
+    for (text, extent), (_, core) in zip(texts, inner, strict=True):
         for box in boxes:
-            middle = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
-            if box.contains(*middle):
+            if box.contains((extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2):
                 assert box.x0 <= extent.x0 and extent.x1 <= box.x1, text
             else:
-                assert not box.overlaps(extent.shrunk(0.98, 0.75)), text
+                assert not box.overlaps(core), text
 
 
-@pytest.mark.parametrize("suffix", ["svg", "pdf"])
-def test_equal_drawings_are_equal_files(tmp_path, name, suffix):
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_equal_drawings_are_equal_files_and_svgs_need_no_font(tmp_path, name):
     one, two = (
-        save_figure(DRAWINGS[name](), tmp_path / part, name, (suffix,), outlines=True)[0]
+        save_figure(DRAWINGS[name](), tmp_path / part, name, ("svg", "pdf"), outlines=True)
         for part in "ab"
     )
-    assert one.read_bytes() == two.read_bytes()
-    assert (FIGURES / one.name).is_file()
-
-
-def test_svgs_need_no_font(tmp_path, name):
-    path = save_figure(DRAWINGS[name](), tmp_path, name, ("svg",), outlines=True)[0]
-    text = path.read_text()
+    for a, b in zip(one, two, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+        assert (REPOSITORY / "figures" / a.name).is_file()
+    text = one[0].read_text()
     assert "<text" not in text and "<image" not in text
+    assert "<text" in save_figure(DRAWINGS[name](), tmp_path, name, ("svg",))[0].read_text()
 
 
 def test_the_encoder_is_named_and_never_passes_as_clip():
-    figure = drawings.draw_network(load_encoder("embedded").title)
-    texts = " ".join(text.get_text() for text in figure.axes[0].texts)
+    texts = " ".join(texts_of("fig1_network"))
     assert "EfficientNet-Lite0 (ImageNet, not CLIP)" in texts
     assert "in the paper: CLIP" in texts
 
 
-def texts_of(figure):
-    return {text.get_text() for text in figure.axes[0].texts}
-
-
 def test_nothing_leads_past_the_network():
     """FD's Tanh is the fused image (section 3.3): one arrow into I_f, and no second operand."""
-    axis = drawings.draw_network(TITLE).axes[0]
+    axis = DRAWINGS["fig1_network"]().axes[0]
     (fused,) = (t.get_position()[0] for t in axis.texts if t.get_text() == "$I_f$")
     after = [t.get_text() for t in axis.texts if t.get_position()[0] > fused - 0.6]
-    assert after == ["$I_f$", "1×H×W"] and "+" not in texts_of(drawings.draw_network(TITLE))
+    assert after == ["$I_f$", "1×H×W"] and "+" not in texts_of("fig1_network")
 
 
-@pytest.mark.parametrize("draw", [drawings.draw_injection, drawings.draw_feature_fusion])
-def test_clip_and_both_images_are_inside_cii_and_cff(draw):
+def test_clip_and_the_papers_names_and_equation_numbers_are_inside_cii_and_cff():
     """Figures 2 and 3: the frozen CLIP is part of either block, its inputs are the images."""
-    texts = texts_of(draw())
-    assert {"CLIP", "$I_i$", "$I_v$", "$F_i^c$", "$F_v^c$", "see Fig. 1"} <= texts
-
-
-def test_weights_have_the_papers_names_and_equations_their_numbers():
-    cii, cff = texts_of(drawings.draw_injection()), texts_of(drawings.draw_feature_fusion())
+    cii, cff = set(texts_of("fig2_cii")), set(texts_of("fig3_cff"))
+    assert {"CLIP", "$I_i$", "$I_v$", "$F_i^c$", "$F_v^c$", "see Fig. 1"} <= cii & cff
     assert {"$W$", "$F^s$", "$F^c$  (eq. 1)", "eq. 2"} <= cii
     assert not any("W_s" in text for text in cii)  # that is CFF's, of equation 4
     assert {"$F_f$  (eq. 3)", "$W_s$  (eq. 4)", "eq. 5"} <= cff
@@ -125,8 +91,7 @@ def test_weights_have_the_papers_names_and_equations_their_numbers():
 
 def test_the_drawn_layers_are_those_of_the_network():
     net = FusionNet(NetworkConfig(embed=1280))
-    cff, cii = texts_of(drawings.draw_feature_fusion()), texts_of(drawings.draw_injection())
-    config = net.config
+    cii, cff, config = texts_of("fig2_cii"), texts_of("fig3_cff"), net.config
     names = {config.embed: "E", config.embed // config.reduction: "E/8"}
     names |= {2 * config.width: "2C", config.width: "C", 1: "1"}
     for layer in (net.cff.sawp[0], net.cff.sawp[2]):
@@ -138,10 +103,6 @@ def test_the_drawn_layers_are_those_of_the_network():
         assert f"linear, {names[layer.in_features]} → {names[layer.out_features]}" in cii
     assert "3×3 conv., C → C" in cii
     # the only activations drawn: σ and ReLU of SEP and of SAWP
-    for net_part, figure in (
-        (net.cii_ir, drawings.draw_injection()),
-        (net.cff, drawings.draw_feature_fusion()),
-    ):
-        drawn = [t.get_text() for t in figure.axes[0].texts]
-        relus = sum(isinstance(m, nn.ReLU) for m in net_part.modules())
-        assert drawn.count("ReLU") == relus == 1 and drawn.count("σ") == 1
+    for block, texts in ((net.cii_ir, cii), (net.cff, cff)):
+        relus = sum(isinstance(module, nn.ReLU) for module in block.modules())
+        assert texts.count("ReLU") == relus == 1 and texts.count("σ") == 1

@@ -12,7 +12,7 @@ import pytest
 
 from paper.outputs import METADATA, TEACHING
 from paper.pipeline import CLOSING_LINE, PARAMETERS
-from paper.teaching import PNG_BYTES, WIDGET
+from paper.teaching import WIDGET
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -20,6 +20,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LOCAL_PATH = r"/(home|root|Users|work|tmp)/|[A-Z]:\\\\"
 TEXT_LINES = 30  # of a cell
 NOTEBOOK_BYTES = 1_000_000
+PNG_BYTES = 150_000  # of a cell
 CELL_LINES = 25
 
 
