@@ -21,12 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
     paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
-    paper.add_argument(
-        "--verify",
-        action="store_true",
-        help="run nothing; compute the committed tables again from the values of the images, and "
-        "compare every committed result with its record",
-    )
+    what = "run nothing; compare the committed tables with their values, and results with records"
+    paper.add_argument("--verify", action="store_true", help=what)
     add_model(paper, "embedded")
     return run_command(paper, arguments)
 
@@ -41,27 +37,18 @@ def _paper(options: argparse.Namespace) -> None:
     if options.verify:
         return _verify()
     check_device(options.device)
-    encoder = options.encoder or EMBEDDED
+    given = {
+        "data_root": options.data_root,
+        "encoder": options.encoder or EMBEDDED,
+        "weights": options.weights,
+        "device": options.device,
+        "seed": options.seed,
+    }
+    limit = 3600 if options.preset == "quick" else 24 * 3600  # seconds for a notebook
     steps = run_paper(
-        options.preset,
-        data_root=options.data_root,
-        encoder=encoder,
-        weights=options.weights,
-        device=options.device,
-        seed=options.seed,
-        only=options.only,
-        force=options.force,
-        timeout=3600 if options.preset == "quick" else 24 * 3600,
+        options.preset, **given, only=options.only, force=options.force, timeout=limit
     )
-    run = open_run(
-        options.preset,
-        options.data_root,
-        encoder,
-        options.weights,
-        Path("runs") / options.preset,
-        options.device,
-        options.seed,
-    )
+    run = open_run(options.preset, **given, out_dir=Path("runs") / options.preset)
     report = write_report(run, complete_steps(steps))  # with --only the pages of the others stay
     published = publish(run, [step.name for step in steps])
     weights = load_weights(run.weights)

@@ -43,7 +43,7 @@ NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.i
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one notebook; ``status`` is ``ran``, ``skipped`` or ``failed``."""
+    """One notebook, ``ran`` or ``skipped``, and the seconds it took when it ran."""
 
     name: str
     notebook: Path
@@ -70,10 +70,9 @@ def run_paper(
 
     Args:
         preset: One of ``PRESETS``; also the name of the folder for everything that is made.
-        data_root: Folder of the datasets, or ``"synthetic"``; None leaves the choice to the
-            notebooks.
+        data_root: Folder of the datasets, or ``"synthetic"``; None: the notebooks choose.
         encoder: Name of the frozen image encoder.
-        weights: Weights file; None leaves the choice, too.
+        weights: Weights file; None: the notebooks choose.
         runs_dir: Where the folder of the preset is.
         device: Where the networks run.
         seed: Seed of everything random.
@@ -110,33 +109,28 @@ def find_notebooks(folder: str | Path) -> list[Path]:
 
 
 def complete_steps(steps: Sequence[Step]) -> list[Step]:
-    """Adds the steps of earlier runs to those of one, as far as they belong together.
+    """Adds the complete steps of earlier runs with the same parameters, images and weights.
 
     Args:
-        steps: What `run_paper` returned.
+        steps: What `run_paper` returned, at least one.
 
     Returns:
-        One step for each notebook that has a complete output of the same parameters, images and
-        weights, in order; the code may have been older.
+        One step for each notebook with such an output, in order; the code may have been older.
     """
-    if not steps:
-        return []
-    own = _of_run(_read_json(steps[0].output.with_suffix(".json")))
+
+    def shared(record: dict) -> tuple:
+        inputs = record["inputs"]
+        return inputs["parameters"] | {"data_root": None}, inputs["images"], inputs["weights"]
+
+    own = shared(read_json(steps[0].output.with_suffix(".json")))
     found = {step.name: step for step in steps}
     for path in find_notebooks(steps[0].notebook.parent):
         output = steps[0].output.with_name(path.name)
-        record = _read_json(output.with_suffix(".json"))
+        record = read_json(output.with_suffix(".json"))
         is_complete = output.is_file() and file_sha256(output) == record.get("sha256")
-        if path.stem not in found and is_complete and _of_run(record) == own:
+        if path.stem not in found and is_complete and shared(record) == own:
             found[path.stem] = Step(path.stem, path, "skipped", record["seconds"], output)
     return sorted(found.values(), key=lambda step: step.name)
-
-
-def _of_run(record: dict) -> tuple:
-    """What steps have in common that one report can show side by side."""
-    inputs = record["inputs"]
-    parameters = {k: v for k, v in inputs["parameters"].items() if k != "data_root"}
-    return parameters, inputs["images"], inputs["weights"]
 
 
 def _read_and_check(notebooks: list[Path], only: Sequence[str] | None, parameters: dict) -> dict:
@@ -149,42 +143,34 @@ def _read_and_check(notebooks: list[Path], only: Sequence[str] | None, parameter
             sources[path] = nbformat.read(path, as_version=4)
         except Exception as error:  # nbformat's, json's, unicode's and the system's
             raise NotebookError(f"{path}: not a readable notebook: {error}") from error
-        check_parameters(path, sources[path], parameters)
+        _check_parameters(path.name, sources[path], parameters)
     return sources
 
 
-def check_parameters(path: Path, source: NotebookNode, parameters: dict) -> None:
+def _check_parameters(name: str, source: NotebookNode, parameters: dict) -> None:
     """Compares the parameters cell with what is given; a default of None accepts every type."""
-    declared = _declared_parameters(path, source)
-    accepted = f"accepted are {', '.join(parameters)}"
-    for name in [*declared, *parameters]:
-        if name not in parameters:
-            raise NotebookError(f"{path.name}: unknown parameter {name!r}; {accepted}")
-        if name not in declared:
-            raise NotebookError(f"{path.name}: parameter {name!r} is missing; {accepted}")
-        kind, given = type(declared[name]), type(parameters[name])
-        if given is not kind and kind is not type(None) and (kind, given) != (float, int):
-            raise NotebookError(
-                f"{path.name}: parameter {name!r} must be {kind.__name__} like its default "
-                f"{declared[name]!r}, not {given.__name__} {parameters[name]!r}; {accepted}"
-            )
-
-
-def _declared_parameters(path: Path, source: NotebookNode) -> dict[str, object]:
-    """Reads the tagged cell with ast; papermill's own reader gives up on a second '=' in a line."""
     cells = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise NotebookError(f"{path.name}: {len(cells)} cells tagged 'parameters', one is needed")
-    declared = {}
-    try:
-        for node in ast.parse(cells[0]).body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            declared[target.id] = ast.literal_eval(node.value)
+        raise NotebookError(f"{name}: {len(cells)} cells tagged 'parameters', one is needed")
+    try:  # papermill's own reader gives up on a second '=' in a line
+        lines = [(line.targets[0].id, line.value) for line in ast.parse(cells[0]).body]
+        declared = {key: ast.literal_eval(value) for key, value in lines}
     except (SyntaxError, ValueError, TypeError, AttributeError) as error:
         raise NotebookError(
-            f"{path.name}: the parameters cell holds more than lines like seed = 0 ({error})"
+            f"{name}: the parameters cell holds more than lines like seed = 0 ({error})"
         ) from None
-    return declared
+    accepted = f"accepted are {', '.join(parameters)}"
+    for key in [*declared, *parameters]:
+        if key not in parameters:
+            raise NotebookError(f"{name}: unknown parameter {key!r}; {accepted}")
+        if key not in declared:
+            raise NotebookError(f"{name}: parameter {key!r} is missing; {accepted}")
+        kind, given = type(declared[key]), parameters[key]
+        if type(given) is not kind and declared[key] is not None:
+            raise NotebookError(
+                f"{name}: parameter {key!r} must be {kind.__name__} like its default "
+                f"{declared[key]!r}, not {type(given).__name__} {given!r}; {accepted}"
+            )
 
 
 def _absolute(name: str, value: str | Path | None) -> str | None:
@@ -198,23 +184,17 @@ def _absolute(name: str, value: str | Path | None) -> str | None:
 
 def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeout: float) -> Step:
     """Runs one notebook if its inputs ask for it, and gives the result its final name."""
-    folder, start = Path(parameters["out_dir"]), time.monotonic()
+    folder = Path(parameters["out_dir"])
     output = folder / "notebooks" / path.name
     record = output.with_suffix(".json")
-
-    def finish(status: str) -> Step:
-        step = Step(path.stem, path, status, time.monotonic() - start, output)
-        print(f"{step.name}: {status} ({step.seconds:.1f} s)", flush=True)
-        return step
-
-    records = [file for file in output.parent.glob("??_*.json") if file.name < record.name]
-    inputs = _inputs(source, parameters, records)
-    reason = "forced" if force else _reason_to_run(_read_json(record), inputs, output)
+    old, inputs = read_json(record), _inputs(source, parameters, output)
+    reason = "forced" if force else _reason_to_run(old, inputs, output)
     if reason is None:
-        return finish("skipped")
+        print(f"{path.stem}: skipped", flush=True)
+        return Step(path.stem, path, "skipped", old["seconds"], output)
     print(f"{path.stem}: running ({reason})", flush=True)
     record.unlink(missing_ok=True)  # a run that fails may already have replaced figures and tables
-    before = _measure(folder, skip=[output.parent])
+    before, start = _measure(folder, skip=("notebooks",)), time.monotonic()
     running, failed = (output.with_suffix(f".{word}.ipynb") for word in ("running", "failed"))
     try:
         _execute(path, source, parameters, running, timeout)
@@ -223,15 +203,21 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
             nbformat.read(running, as_version=4)
             os.replace(running, failed)
         running.unlink(missing_ok=True)
-        finish("failed")
+        print(f"{path.stem}: failed ({time.monotonic() - start:.1f} s)", flush=True)
         raise
     os.replace(running, output)
     failed.unlink(missing_ok=True)
-    step, after = finish("ran"), _measure(folder, skip=[output.parent])
-    entry = {"seconds": step.seconds, "fingerprint": _hash(inputs), "sha256": file_sha256(output)}
+    step = Step(path.stem, path, "ran", time.monotonic() - start, output)
+    print(f"{step.name}: ran ({step.seconds:.1f} s)", flush=True)
+    after = _measure(folder, skip=("notebooks",))
     written = sorted(name for name in after if before.get(name) != after[name])
-    written = {name: file_sha256(folder / name) for name in written}
-    _write_json(record, entry | {"written": written, "inputs": inputs})
+    entry = {
+        "seconds": step.seconds,
+        "sha256": file_sha256(output),
+        "written": {name: file_sha256(folder / name) for name in written},
+        "inputs": inputs,
+    }
+    write_atomically(record, (json.dumps(entry, indent=1) + "\n").encode())
     return step
 
 
@@ -269,7 +255,7 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
         elif isinstance(error, CellTimeoutError) and time.monotonic() >= deadline:
             what = f"not finished {timeout:g} s after the notebook started"
     if what:
-        raise NotebookError(f"{path.name}, {_place(source, at)}: {what}") from cause
+        raise NotebookError(f"{path.name}, {_section(source, at)}: {what}") from cause
 
 
 def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
@@ -284,7 +270,7 @@ def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
     return last, "" if line in printed else f"the last code cell did not print {line!r}"
 
 
-def _place(source: NotebookNode, at: int) -> str:
+def _section(source: NotebookNode, at: int) -> str:
     """Names section and number of a cell; papermill puts one more behind the parameters cell."""
     at -= any("parameters" in cell.metadata.get("tags", []) for cell in source.cells[:at])
     markdown = "\n".join(c.source for c in source.cells[:at] if c.cell_type == "markdown")
@@ -309,43 +295,35 @@ class OwnKernel(AsyncKernelManager):
 
 def code_hash() -> str:
     """Of all modules as they are now; the inputs of a step's record have that of when it ran."""
-    houses = (ROOT / name for name in ("fusionlib", "paper"))
-    return _hash([_measure(house, file_sha256, only=".py") for house in houses])
+    return _hash([_measure(ROOT / house, file_sha256, ".py") for house in ("fusionlib", "paper")])
 
 
-def _inputs(source: NotebookNode, parameters: dict, earlier: list[Path]) -> dict:
+def _inputs(source: NotebookNode, parameters: dict, output: Path) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
-    data = ROOT / "data"
-    images = chosen_root(parameters["data_root"])
-    weights = Path(parameters["weights"] or "")
+    images, weights = chosen_root(parameters["data_root"]), Path(parameters["weights"] or "")
+    earlier = [file for file in output.parent.glob("??_*.json") if file.stem < output.stem]
     cells = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in source.cells]
     return {
         "notebook": _hash(cells),  # without outputs
         "parameters": parameters,
         "code": code_hash(),
-        "data": _hash(_measure(data, file_sha256, skip=[data / "images", data / "downloads"])),
+        "data": _hash(_measure(ROOT / "data", file_sha256, skip=("images", "downloads"))),
         "images": _hash(_measure(images) if images else {}),
         "weights": file_sha256(weights) if weights.is_file() else None,
         "others' weights and results": _hash([_measure(f()) for f in (weights_root, results_root)]),
         "environment": [sys.version, torch.__version__, numpy.__version__, torch.get_num_threads()],
-        "earlier steps": {record.stem: _read_json(record).get("sha256") for record in earlier},
+        "earlier steps": {record.stem: read_json(record).get("sha256") for record in earlier},
     }
 
 
 def _reason_to_run(record: dict, inputs: dict, output: Path) -> str | None:
     if not record:
         return "no complete run so far"
-    if record.get("fingerprint") != _hash(inputs):
-        old = record.get("inputs", {})
-        return f"changed: {', '.join(key for key in inputs if old.get(key) != inputs[key])}"
-    if not output.is_file() or file_sha256(output) != record.get("sha256"):
-        return f"{output.name} is gone or was changed"
-    folder = Path(inputs["parameters"]["out_dir"])
-    gone = [
-        name
-        for name, old in record["written"].items()
-        if not (folder / name).is_file() or file_sha256(folder / name) != old
-    ]
+    if changed := [key for key in inputs if record["inputs"].get(key) != inputs[key]]:
+        return f"changed: {', '.join(changed)}"
+    made = {f"notebooks/{output.name}": record["sha256"]} | record["written"]
+    folder = output.parent.parent
+    gone = [n for n in made if not (folder / n).is_file() or file_sha256(folder / n) != made[n]]
     return f"gone or changed: {', '.join(gone)}" if gone else None
 
 
@@ -353,27 +331,26 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _measure(folder: Path, measure: Callable | None = None, skip=(), only: str = "") -> dict:
+def _measure(
+    folder: Path, measure: Callable | None = None, suffix: str = "", skip: Sequence[str] = ()
+) -> dict:
     """Hashes, or sizes and times, of the files below a folder, through links, not the hidden."""
     found, seen = {}, set()
     for here, folders, names in os.walk(folder, followlinks=True):
-        fresh = os.path.realpath(here) not in seen
+        if os.path.realpath(here) in seen:  # links may form a circle
+            names = folders[:] = []
         seen.add(os.path.realpath(here))
-        folders[:] = [
-            n for n in folders if fresh and n[0] not in "._" and Path(here, n) not in skip
-        ]
-        for file in (Path(here, name) for name in names if fresh and name[0] != "."):
-            if file.name.endswith(only) and file.is_file():  # not a link to nowhere
+        left_out = skip if here == str(folder) else ()
+        folders[:] = [name for name in folders if name[0] not in "._" and name not in left_out]
+        for file in (Path(here, n) for n in names if n[0] != "." and n.endswith(suffix)):
+            if file.is_file():  # not a link to nowhere
                 name, stat = file.relative_to(folder).as_posix(), file.stat()
                 found[name] = measure(file) if measure else [stat.st_size, stat.st_mtime_ns]
     return found
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """A record; empty if it is missing or spoiled."""
     with suppress(OSError, ValueError, TypeError):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     return {}
-
-
-def _write_json(path: Path, value: dict) -> None:
-    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -1,15 +1,16 @@
 """Where every published figure and table comes from: one ``provenance.json`` in each folder.
 
-A record names, for each file, its sha256 and the notebook that wrote it, and for each notebook the
+It names, for each file, its sha256 and the notebook that wrote it, and for each notebook the
 command, the commit, the weights, and the sha256 of what makes its results old when it changes: its
-code cells, and the weights, lists and values that it reads. Code of the library is named by the
-commit alone, so a line that moves there leaves every record valid. A record stays as it is while
+code cells but for their imports, and the weights, lists and values that it reads. The library is
+named by the commit alone, so code that moves there makes nothing old. A record stays as it is while
 its files and these inputs do, whatever the commit.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ RECORD = "provenance.json"
 FOLDERS = ("figures", "tables")
 UNCOMMITTED = ("datasets", "own", "quick")  # folders below these, which git ignores
 RENEW = "FUSIONLIB_DATA=synthetic make paper"
+IMPORT = re.compile(r"^ *(?:from [\w.]+ )?import (?:\([^)]*\)|.*)\n?", re.M)
 
 # what a notebook reads beyond its weights and the lists of its datasets; {label}: see `Run.label`
 _COMPARED = ("data/weights/letter.safetensors", "data/zooms.csv")
@@ -56,12 +58,13 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
         Figures and tables that are in place, sorted.
 
     Raises:
-        FusionError: a notebook has no record in ``run.out_dir/notebooks``, or the code is no longer
-            that of when it ran.
+        FusionError: a notebook has no record in ``run.out_dir/notebooks``, or code or results are
+            no longer those of when it ran.
     """
     published = []
     written = {stem: _step_record(run, stem) for stem in steps}
-    for folder in (run.tables(), run.drawings(), run.figures(), run.image_figures()):
+    folders = (run.tables(), run.drawings(), run.figures(), run.image_figures())
+    for folder in dict.fromkeys(folders):
         inside = folder.relative_to(run.out_dir)
         target = repository / inside
         target.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,7 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
             write_atomically(target / name, (folder / name).read_bytes())
         _write_record(run, target, owners, written, repository)
         published += [target / name for name in owners]
-    return sorted(set(published))
+    return sorted(published)
 
 
 def problems(repository: Path = REPOSITORY) -> list[str]:
@@ -88,7 +91,9 @@ def problems(repository: Path = REPOSITORY) -> list[str]:
         One line a problem, with the command that renews the file; empty if all is well.
     """
     found = []
-    for folder in _folders(repository):
+    tops = [repository / name for name in FOLDERS if (repository / name).is_dir()]
+    below = [path for top in tops for path in sorted(top.iterdir()) if path.is_dir()]
+    for folder in (path for path in tops + below if path.name not in UNCOMMITTED):
         where = folder.relative_to(repository).as_posix()
         record = _read(folder / RECORD)
         here = {p.name for p in folder.iterdir() if p.is_file() and p.name[0] != "."} - {RECORD}
@@ -111,56 +116,63 @@ def problems(repository: Path = REPOSITORY) -> list[str]:
 
 def _step_record(run: Run, stem: str) -> dict:
     path = run.out_dir / "notebooks" / f"{stem}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FusionError(f"{path}: no record of a complete run of {stem} ({error})") from error
+    record = pipeline.read_json(path)
+    if not record:
+        raise FusionError(f"{path}: no record of a complete run of {stem}")
     changed = [n for n, old in record["written"].items() if file_sha256(run.out_dir / n) != old]
+    if record["inputs"]["code"] != pipeline.code_hash():  # the record names today's commit
+        changed.append("fusionlib or paper")
     if changed:
         raise FusionError(
-            f"{', '.join(changed)}: changed since {stem} wrote it; give the same command again"
-        )
-    if record["inputs"]["code"] != pipeline.code_hash():  # the record names today's commit
-        raise FusionError(
-            f"fusionlib was changed while {stem} ran, so nothing is published; give the same "
-            f"command again"
+            f"{', '.join(changed)}: changed since {stem} ran, so nothing is published; give the "
+            f"same command again"
         )
     return record
 
 
-def _write_record(run, target: Path, owners: Mapping, written: Mapping, repository: Path) -> None:
+def _write_record(run: Run, target: Path, owners: dict, written: dict, repository: Path) -> None:
     """Bring the record of a folder up to date, and remove what its notebooks no longer write."""
-    record = _read(target / RECORD)
-    files, steps = record["files"], record["steps"]
-    before = dict(files)
-    for name in [n for n, entry in files.items() if entry["by"] in written and n not in owners]:
-        (target / name).unlink(missing_ok=True)
-        del files[name]
+    before = _read(target / RECORD)
+    files = {name: entry for name, entry in before["files"].items() if entry["by"] not in written}
     files |= {n: {"sha256": file_sha256(target / n), "by": stem} for n, stem in owners.items()}
-    for stem in dict.fromkeys(owners.values()):
-        inputs = _inputs(run, stem, target, repository)
-        old, new = ({n: e for n, e in f.items() if e["by"] == stem} for f in (before, files))
-        if old != new or steps.get(stem, {}).get("inputs") != inputs:
-            steps[stem] = _describe(run, stem, written[stem], repository) | {"inputs": inputs}
-    used = {entry["by"] for entry in files.values()}
-    if not used:
+    for name in before["files"].keys() - files.keys():
+        (target / name).unlink(missing_ok=True)
+    if not files:
         return (target / RECORD).unlink(missing_ok=True)
-    steps = {stem: step for stem, step in sorted(steps.items()) if stem in used}
+    steps = {}
+    for stem in sorted({entry["by"] for entry in files.values()}):
+        step = steps[stem] = before["steps"].get(stem, {})
+        if stem in written:
+            old, new = (_of(stem, found) for found in (before["files"], files))
+            now = _describe(run, stem, written[stem], target, repository)
+            steps[stem] = step if old == new and step.get("inputs") == now["inputs"] else now
     text = json.dumps({"files": dict(sorted(files.items())), "steps": steps}, indent=1) + "\n"
     write_atomically(target / RECORD, text.encode())
 
 
-def _inputs(run: Run, stem: str, target: Path, repository: Path) -> dict[str, str | None]:
-    """Path below the repository → sha256: code cells, weights, lists, values."""
+def _of(stem: str, files: dict) -> dict:
+    return {name: entry for name, entry in files.items() if entry["by"] == stem}
+
+
+def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path) -> dict:
+    """How a step was run, and the sha256 of its code cells, weights, lists and values."""
+    weights, given = _shown(run.weights, repository), record["inputs"]["parameters"]
+    options = "".join(f" --{key} {given[key]}" for key in ("preset", "encoder", "device", "seed"))
+    options += f" --weights {weights}" if given["weights"] else ""
     names = {f"notebooks/{stem}.ipynb"}
     if target.name != "figures":  # drawings show no data
         names |= {f"data/splits/{name}.csv" for name in run.parts}
+        names |= {weights} if weights.startswith("data/") else set()
         for pattern in DATA.get(stem, ()):
             found = repository.glob(pattern.format(label=run.label))
             names |= {path.relative_to(repository).as_posix() for path in found}
-        if run.weights.resolve().is_relative_to(repository.resolve() / "data"):
-            names.add(_shown(run.weights, repository))
-    return {name: _hash_input(repository, name) for name in sorted(names)}
+    return {
+        "command": f"FUSIONLIB_DATA={'synthetic' if run.is_synthetic else '…'} "
+        f"python -m paper{options} --only {stem}",
+        "commit": commit(repository) or "unknown (not a git checkout)",
+        "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
+        "inputs": {name: _hash_input(repository, name) for name in sorted(names)},
+    }
 
 
 def _shown(path: Path, repository: Path) -> str:
@@ -169,22 +181,8 @@ def _shown(path: Path, repository: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def _describe(run: Run, stem: str, record: dict, repository: Path) -> dict:
-    """How a step was run."""
-    given = record["inputs"]["parameters"]
-    options = "".join(f" --{key} {given[key]}" for key in ("preset", "encoder", "device", "seed"))
-    if given["weights"]:
-        options += f" --weights {_shown(run.weights, repository)}"
-    data = "FUSIONLIB_DATA=synthetic" if run.is_synthetic else "FUSIONLIB_DATA=…"
-    return {
-        "command": f"{data} python -m paper{options} --only {stem}",
-        "commit": commit(repository) or "unknown (not a git checkout)",
-        "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
-    }
-
-
 def _hash_input(repository: Path, name: str) -> str | None:
-    """sha256 of a file, of a notebook that of its code cells; None if it is gone."""
+    """sha256 of a file, of a notebook that of its code cells but imports; None if it is gone."""
     path = repository / name
     if not path.is_file():
         return None
@@ -192,20 +190,8 @@ def _hash_input(repository: Path, name: str) -> str | None:
         return file_sha256(path)
     cells = nbformat.read(path, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    return hashlib.sha256(code.encode()).hexdigest()
-
-
-def _folders(repository: Path) -> list[Path]:
-    """Folders whose files are committed."""
-    tops = [repository / name for name in FOLDERS if (repository / name).is_dir()]
-    below = [p for top in tops for p in sorted(top.iterdir()) if p.is_dir()]
-    return [folder for folder in tops + below if folder.name not in UNCOMMITTED]
+    return hashlib.sha256(IMPORT.sub("", code).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict:
-    """A record, or an empty one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"files": dict(found["files"]), "steps": dict(found["steps"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"files": {}, "steps": {}}
+    return {"files": {}, "steps": {}} | pipeline.read_json(path)

@@ -4,13 +4,11 @@ Pages hold their style, script and pictures, or have them beside them; nothing i
 another machine, so formulas are MathML instead of MathJax, and widgets are left out.
 """
 
-import json
 import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -30,6 +28,7 @@ from fusionlib.metrics import METRICS
 from fusionlib.weights import load_weights
 from paper.claims import VERDICTS
 from paper.run import Run
+from paper.teaching import WIDGET
 from paper.verdicts import UNMEASURED
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,26 +52,14 @@ FIGURES = {
     "fig6": "Figure 6: a dataset never trained on",
     "teaser": "Infrared, visible, fused",
 }
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-@dataclass(frozen=True)
-class ShownTable:
-    """A table as text; ``numeric`` says which columns sort by value."""
-
-    name: str
-    title: str
-    columns: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
-
-
-def write_report(run: Run, steps: Iterable) -> Path:
+def write_report(run: Run, steps: Sequence) -> Path:
     """Write ``index.html``, a page a notebook, and the pictures they show.
 
     Args:
         run: the run, whose notebooks were executed.
-        steps: `paper.pipeline.Step` of each notebook that gets a page.
+        steps: `paper.pipeline.Step` of each notebook that gets a page, in order.
 
     Returns:
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
@@ -82,11 +69,10 @@ def write_report(run: Run, steps: Iterable) -> Path:
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)
     try:
-        steps = sorted(steps, key=lambda step: step.name)
         for step in steps:
             page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
             write_atomically(growing / f"{step.name}.html", page.encode())
-        page = _environment().get_template("report.html").render(_content(run, steps, growing))
+        page = _render("report.html", **_content(run, steps, growing))
         write_atomically(growing / "index.html", page.encode())
         shutil.rmtree(folder, ignore_errors=True)
         growing.rename(folder)
@@ -104,9 +90,8 @@ def notebook_page(notebook: NotebookNode, name: str) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
     exporter.register_filter("markdown2html", _markdown)
     body, _ = exporter.from_notebook_node(notebook)
-    return (
-        _environment().get_template("notebook.html").render(name=name, body=body, highlight=_code())
-    )
+    colours = HtmlFormatter(style="xcode").get_style_defs(".highlight")
+    return _render("notebook.html", name=name, body=body, highlight=colours)
 
 
 class MathRenderer(IPythonRenderer):
@@ -132,29 +117,25 @@ def _mathml(latex: str, display: str) -> str:
     return latex2mathml.converter.convert(latex, display=display)
 
 
-def _code() -> str:
-    """Colours of code, on light and on dark ground."""
-    light, dark = (
-        HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("xcode", "monokai")
-    )
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
-
-
-def _environment() -> jinja2.Environment:
+def _render(template: str, **content: object) -> str:
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return pages.get_template(template).render(content)
 
 
 def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
     weights = load_weights(run.weights)
-    shown = [read_table(run.tables() / f"{name}.csv", title) for name, title in TABLES.items()
-             if (run.tables() / f"{name}.csv").is_file()]  # fmt: skip
-    shown = [t for t in shown if t.name not in ("numbers", "relative") or not _is_unmeasured(t)]
+    tables = [read_table(run.tables() / f"{name}.csv", title) for name, title in TABLES.items()
+              if (run.tables() / f"{name}.csv").is_file()]  # fmt: skip
+    # on the synthetic scenes there is nothing to see in these
+    tables = [table for table in tables if table["name"] not in ("numbers", "relative")
+              or not all(UNMEASURED in row for row in table["rows"])]  # fmt: skip
+    verdicts = [cell for t in tables if t["name"] == "claims" for row in t["rows"] for cell in row]
+    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     figure = next((n for n in FIGURES if (run.image_figures() / f"{n}.png").is_file()), None)
     if figure:
         shutil.copy(run.image_figures() / f"{figure}.png", folder / "figure.png")
-    seconds = [_seconds(step) for step in steps]
-    total = sum(s for s in seconds if s is not None)
+    total = sum(step.seconds for step in steps)
     return {
         "data": run.data_title,
         "encoder": weights.encoder_title,
@@ -162,61 +143,34 @@ def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
         "preset": run.preset,
         "is_synthetic": run.is_synthetic,
         "kinds": dict(zip(VERDICTS, KINDS, strict=True)),
-        "counts": _count_verdicts(shown),
-        "tables": shown,
+        "counts": {verdict: count for verdict, count in counts.items() if count},
+        "tables": tables,
         "looks": LOOKS,
         "pairs": _write_pairs(run, folder),
-        "figure": "figure.png" if figure else None,
-        "figure_title": FIGURES.get(figure, ""),
-        "steps": [
-            {"name": step.name, "file": f"{step.name}.html", "seconds": _number(s, 1)}
-            for step, s in zip(steps, seconds, strict=True)
-        ],
+        "figure_title": FIGURES.get(figure),
+        "steps": steps,
         "total": f"{total / 60:.0f} min" if total >= 90 else f"{total:.0f} s",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
     }
 
 
-def _seconds(step: object) -> float | None:
-    """How long a notebook took when it ran, also if that was in an earlier run."""
-    try:
-        record = json.loads(step.output.with_suffix(".json").read_text(encoding="utf-8"))
-        return float(record["seconds"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def read_table(path: Path, title: str) -> ShownTable:
+def read_table(path: Path, title: str) -> dict[str, object]:
     """A CSV as text: numbers with up to four decimals, an empty cell as a dash."""
     frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-    decimals = [0 if frame[c].dropna().mod(1).eq(0).all() else 4 if n else 0
-                for c, n in zip(frame, numeric, strict=True) if n]  # fmt: skip
-    places = iter(decimals)
-    columns = [next(places) if n else None for n in numeric]
-    rows = [
-        [_number(v, d) if d is not None else "–" if pd.isna(v) else str(v)
-         for v, d in zip(row, columns, strict=True)]
-        for row in frame.itertuples(index=False)
-    ]  # fmt: skip
-    titles = [METRICS[c].title if c in METRICS else str(c) for c in frame.columns]
-    return ShownTable(path.stem, title, titles, numeric, rows)
+    return {
+        "name": path.stem,
+        "title": title,
+        "columns": [METRICS[c].title if c in METRICS else str(c) for c in frame.columns],
+        "numeric": [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes],
+        "rows": list(zip(*(_as_text(frame[c]) for c in frame.columns), strict=True)),
+    }
 
 
-def _number(value: float | None, decimals: int) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:.{decimals}f}"
-
-
-def _is_unmeasured(table: ShownTable) -> bool:
-    """Whether there is nothing to see, as on the synthetic scenes."""
-    return all(UNMEASURED in row for row in table.rows)
-
-
-def _count_verdicts(tables: Sequence[ShownTable]) -> dict[str, int]:
-    """Verdict → number of claims, of those that occur."""
-    rows = [cell for t in tables if t.name == "claims" for row in t.rows for cell in row]
-    counts = {verdict: rows.count(verdict) for verdict in VERDICTS}
-    return {verdict: count for verdict, count in counts.items() if count}
+def _as_text(column: pd.Series) -> list[str]:
+    if not pd.api.types.is_numeric_dtype(column):
+        return column.astype(object).fillna("–").astype(str).tolist()
+    decimals = 0 if column.dropna().mod(1).eq(0).all() else 4
+    return ["–" if pd.isna(value) else f"{value:.{decimals}f}" for value in column]
 
 
 def _write_pairs(run: Run, folder: Path) -> list[dict]:

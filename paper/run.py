@@ -18,17 +18,11 @@ from fusionlib.weights import SHIPPED
 
 @dataclass(frozen=True)
 class Run:
-    """Checked parameters, and the data they lead to.
+    """Checked parameters (see `open_run`), and the data they lead to.
 
     Attributes:
-        preset: ``quick``, ``cpu`` or ``paper``.
         root: folder the images were read from.
         parts: dataset → training, validation and test pairs; only datasets that are present.
-        encoder: name of the image encoder.
-        weights: weights file to evaluate.
-        out_dir: everything generated goes below it.
-        device: where to compute.
-        seed: of everything random.
     """
 
     preset: str
@@ -63,22 +57,16 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Folder of the published results: what they were measured on, or ``own``.
+        """Folder of the published results: ``synthetic``, ``quick``, ``reference`` or ``own``.
 
-        Weights or an encoder of one's own never replace the committed results.
+        Weights, by their content, or an encoder of one's own never replace committed results.
         """
         if not self.is_synthetic and self.preset == "quick":
             return "quick"
-        if not self.is_shipped:
+        is_shipped = self.encoder == EMBEDDED and self.weights.is_file()
+        if not is_shipped or file_sha256(self.weights) != file_sha256(SHIPPED):
             return "own"
         return "synthetic" if self.is_synthetic else "reference"
-
-    @property
-    def is_shipped(self) -> bool:
-        """Whether weights, by their content, and encoder are those of the repository."""
-        if self.encoder != EMBEDDED or not (self.weights.is_file() and SHIPPED.is_file()):
-            return False
-        return file_sha256(self.weights) == file_sha256(SHIPPED)
 
     def folder(self, *names: str) -> Path:
         """A folder below ``out_dir``, made if needed."""
