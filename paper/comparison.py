@@ -3,6 +3,7 @@
 A method takes part by running here, or by a folder of its fused images (`results_root`).
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +25,7 @@ from fusionlib.statistics import LEVEL
 from fusionlib.weights import load_weights
 from paper.figures import Scene, read_zooms
 from paper.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
-from paper.reported import (
-    ELSEWHERE,
-    LETTER,
-    OURS,
-    OWN,
-    read_reported,
-    result_folders,
-    results_root,
-)
+from paper.reported import ELSEWHERE, LETTER, OURS, OWN, read_reported, result_folders, results_root
 from paper.run import Run
 
 QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
@@ -46,21 +39,13 @@ Tests = Mapping[str, Sequence[Pair]]  # dataset → its test pairs
 
 @dataclass(frozen=True)
 class Entry:
-    """A method that takes part.
+    """A method that takes part, by running here or by its images."""
 
-    Attributes:
-        name: key of the tables, and last part of its folder.
-        title: what tables and captions call it.
-        group: see `fusionlib.baselines.method.Method`.
-        folder: its fused images, ``<dataset>/<name>.<ext>``.
-        fuse: (ir, vi) → luma; None if the images were made elsewhere.
-    """
-
-    name: str
-    title: str
-    group: Literal["paper", "additional", "classical"]
-    folder: Path
-    fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    name: str  # key of the tables, and last part of its folder
+    title: str  # what tables and captions call it
+    group: Literal["paper", "additional", "classical"]  # as of `fusionlib.baselines.method.Method`
+    folder: Path  # its fused images, <dataset>/<name>.<ext>
+    fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | None  # (ir, vi) → luma
 
 
 def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -78,28 +63,27 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     Raises:
         DatasetError: see `paper.reported.result_folders`.
     """
-    own = {OURS: fuser} | find_letter(run, fuser)
-    entries = [Entry(n, TITLES[n], "paper", run.folder("results", n), f) for n, f in own.items()]
-    given, absent = result_folders(), {}
+    given, entries, absent = result_folders(), {}, {}
+    for name, own in ({OURS: fuser} | find_letter(run, fuser)).items():
+        entries[name] = Entry(name, TITLES[name], "paper", run.folder("results", name), own)
     for name, folder in given.items():
         method = METHODS.get(name)
         title, group = (method.title, method.group) if method else (name, "additional")
-        entries.append(Entry(name, title, "paper" if name in ELSEWHERE else group, folder, None))
+        entries[name] = Entry(name, title, "paper" if name in ELSEWHERE else group, folder, None)
     for name, method in METHODS.items():
-        if name in given:
-            continue
-        reason = NOT_QUICK if run.preset == "quick" and name not in QUICK else method.missing()
-        if reason:
-            absent[name] = reason
-        else:
-            folder = run.folder("results", name)
-            entries.append(Entry(name, method.title, method.group, folder, method.fuse))
-    for name, method in ELSEWHERE.items():
         if name not in given:
-            absent[name] = f"{method.reason}; images in {results_root() / name} would be measured"
+            reason = NOT_QUICK if run.preset == "quick" and name not in QUICK else method.missing()
+            folder = run.folder("results", name)
+            if reason:
+                absent[name] = reason
+            else:
+                entries[name] = Entry(name, method.title, method.group, folder, method.fuse)
+    for name, reason in ELSEWHERE.items():
+        if name not in given:
+            absent[name] = f"{reason}; images in {results_root() / name} would be measured"
     order = list(dict.fromkeys([*rivals_printed(), *OWN, *METHODS, *given]))
-    entries.sort(key=lambda entry: (GROUPS.index(entry.group), order.index(entry.name)))
-    return {entry.name: entry for entry in entries}, absent
+    sort = sorted(entries.values(), key=lambda e: (GROUPS.index(e.group), order.index(e.name)))
+    return {entry.name: entry for entry in sort}, absent
 
 
 def rivals_printed() -> list[str]:
@@ -125,10 +109,8 @@ def describe_absent(absent: Mapping[str, str]) -> str:
     """A sentence for tables, without paths of this machine: who has no measured row, and why."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in absent.items():
-        if name in ELSEWHERE:
-            reason = ELSEWHERE[name].reason
-        elif reason != NOT_QUICK:
-            reason = "published weights not on this machine, or refused"
+        if reason != NOT_QUICK:
+            reason = ELSEWHERE.get(name, "published weights not on this machine, or refused")
         by_reason.setdefault(reason, []).append(name)
     missing = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     return f"Without measured row: {missing}." if missing else ""
@@ -142,9 +124,7 @@ def describe_datasets(names: Sequence[str]) -> str:
 def find_tests(run: Run, datasets: Sequence[str]) -> dict[str, list[Pair]]:
     """Test pairs of the datasets that are there; of the synthetic scenes if none of them is."""
     found = {name: run.parts[name]["test"] for name in datasets if name in run.parts}
-    if found:
-        return found
-    return {SYNTHETIC: drawn_scenes()["test"]}
+    return found or {SYNTHETIC: drawn_scenes()["test"]}
 
 
 def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
@@ -158,27 +138,29 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
         ImageError: an image that cannot be read.
     """
     warnings = []
-    for entry in (entry for entry in entries.values() if entry.fuse is None):
-        for dataset, pairs in tests.items():
-            folder = entry.folder / dataset
-            if not folder.is_dir():
-                warnings.append(f"{entry.name}: no folder {dataset}, so no measured row there")
-                continue
-            images = images_by_stem(folder)
-            found = [pair for pair in pairs if pair.name in images]
-            lacking = [pair.name for pair in pairs if pair.name not in images]
-            if lacking:
-                listed = ", ".join(lacking[: evaluation.LISTED])
-                warnings.append(
-                    f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
-                    f"({listed}), so there is no mean"
-                )
-            if extra := len(images) - len(found):
-                warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
-            for pair in found:
-                path = images[pair.name]
+    elsewhere = [entry for entry in entries.values() if entry.fuse is None]
+    for entry, dataset in itertools.product(elsewhere, tests):
+        if not (entry.folder / dataset).is_dir():
+            warnings.append(f"{entry.name}: no folder {dataset}, so no measured row there")
+            continue
+        images, pairs = _images(entry, dataset), tests[dataset]
+        if lacking := [pair.name for pair in pairs if pair.name not in images]:
+            warnings.append(
+                f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
+                f"({', '.join(lacking[: evaluation.LISTED])}), so there is no mean"
+            )
+        if extra := len(images.keys() - {pair.name for pair in pairs}):
+            warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
+        for pair in pairs:
+            if path := images.get(pair.name):
                 evaluation.check_size(path, image_size(path), image_size(pair.vi))
     return warnings
+
+
+def _images(entry: Entry, dataset: str) -> dict[str, Path]:
+    """Name → fused image, of those that are there."""
+    folder = entry.folder / dataset
+    return images_by_stem(folder) if folder.is_dir() else {}
 
 
 def fuse_all(entries: Mapping[str, Entry], tests: Tests) -> int:
@@ -201,10 +183,7 @@ def measure(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFra
     A method without any image of a dataset has no rows there; one with too few has marked rows.
     """
     folders = {name: entry.folder for name, entry in entries.items()}
-    values = evaluation.evaluate(folders, tests, csv=csv, missing="mark")
-    is_missing = values["reason"] == evaluation.NO_IMAGE
-    is_absent = is_missing.groupby([values["dataset"], values["method"]]).transform("all")
-    values = values[~is_absent].reset_index(drop=True)
+    values = drop_incomplete(evaluation.evaluate(folders, tests, csv=csv, missing="mark"), "all")
     evaluation.write_values(values, csv)
     return values
 
@@ -217,26 +196,24 @@ def measure_brightness(entries: Mapping[str, Entry], tests: Tests, csv: Path) ->
         standard deviation of the 8-bit luma, 0–255; NaN where an image is missing.
     """
     rows = []
-    for entry in entries.values():
-        for dataset, pairs in tests.items():
-            folder = entry.folder / dataset
-            images = images_by_stem(folder) if folder.is_dir() else {}
-            for name in (pair.name for pair in pairs if images):
-                y = read_luma8(images[name]) if name in images else np.array(np.nan)
-                row = (dataset, name, entry.name)
-                rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
+    for entry, dataset in itertools.product(entries.values(), tests):
+        images = _images(entry, dataset)
+        for name in (pair.name for pair in tests[dataset] if images):
+            y = read_luma8(images[name]) if name in images else np.array(np.nan)
+            row = (dataset, name, entry.name)
+            rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
     values = pd.DataFrame(rows, columns=evaluation.COLUMNS)
     evaluation.write_values(values, csv)
     return values
 
 
-def drop_incomplete(values: pd.DataFrame) -> pd.DataFrame:
-    """Values without those of a method in a dataset of which it lacks images.
+def drop_incomplete(values: pd.DataFrame, lacking: Literal["all", "any"] = "any") -> pd.DataFrame:
+    """Values without those of a method in a dataset of which it lacks any, or all, images.
 
     A rank needs every method on every image, so one incomplete folder would cost all the ranks.
     """
     is_missing = values["reason"] == evaluation.NO_IMAGE
-    is_lacking = is_missing.groupby([values["dataset"], values["method"]]).transform("any")
+    is_lacking = is_missing.groupby([values["dataset"], values["method"]]).transform(lacking)
     return values[~is_lacking].reset_index(drop=True)
 
 
@@ -258,23 +235,17 @@ def table_cells(
         Columns `paper.paper_tables.CELLS`; methods of the paper first, ours last of them,
         after ours to the letter, of which nothing is reported.
     """
-    lines = {(r["dataset"], r["method"]): r for r in reported.to_dict("records")}
-    measured = {(r["dataset"], r["method"], r["metric"]): r for r in summary.to_dict("records")}
-    order = dict.fromkeys([*(n for n in reported["method"] if n != OURS), *entries])
-    cells = []
-    for dataset in datasets:
-        for method in order:
-            group = entries[method].group if method in entries else "paper"
-            for metric in PAPER if (dataset, method) in lines else ():
-                value = lines[dataset, method][metric]
-                row = (dataset, np.nan, group, method, REPORTED, metric, value)
-                cells.append((*row, np.nan, np.nan, np.nan))
-            for metric in PAPER:
-                if (dataset, method, metric) in measured:
-                    r = measured[dataset, method, metric]
-                    row = (dataset, r["n"], group, method, MEASURED, metric, r["mean"])
-                    cells.append((*row, r["low"], r["high"], r["p"]))
-    return pd.DataFrame(cells, columns=CELLS)
+    rows = [
+        reported.melt(["dataset", "method"], list(PAPER), "metric").assign(row=REPORTED),
+        summary.rename(columns={"mean": "value"}).assign(row=MEASURED),
+    ]
+    cells = pd.concat([frame for frame in rows if len(frame)]).reindex(columns=CELLS)
+    methods = dict.fromkeys([*(n for n in reported["method"] if n != OURS), *entries])
+    cells["group"] = [entries[n].group if n in entries else "paper" for n in cells["method"]]
+    order = {"dataset": datasets, "method": methods, "row": (REPORTED, MEASURED), "metric": PAPER}
+    cells = cells[np.logical_and.reduce([cells[key].isin(list(order[key])) for key in order])]
+    cells = cells.sort_values([*order], key=lambda keys: keys.map([*order[keys.name]].index))
+    return cells.reset_index(drop=True)
 
 
 def find_differences(cells: pd.DataFrame) -> pd.DataFrame:
@@ -286,11 +257,10 @@ def find_differences(cells: pd.DataFrame) -> pd.DataFrame:
         reported value is in the 95 % interval of the measured one.
     """
     keys = ["dataset", "method", "metric"]
-    known = cells.dropna(subset="value").set_index(keys)
-    printed, found = (known[known["row"] == row] for row in (REPORTED, MEASURED))
+    printed, found = (cells[cells["row"] == row].set_index(keys) for row in (REPORTED, MEASURED))
     frame = found[["value", "low", "high"]].rename(columns={"value": "measured"})
     frame.insert(0, "reported", printed["value"])
-    frame = frame.dropna(subset="reported")
+    frame = frame.dropna(subset=["reported", "measured"])
     frame["difference"] = frame["measured"] - frame["reported"]
     frame["percent"] = 100 * frame["difference"] / frame["reported"]
     frame["inside"] = frame["reported"].between(frame["low"], frame["high"])
@@ -318,7 +288,7 @@ def compose_table(
     if number == 4:
         places, best = 1, "The best is bold (red)"
     explained = [
-        "Measured: mean over n test images; small, its 95 % bootstrap interval; † differs from "
+        "Measured: mean over n test images and its 95 % bootstrap interval; † differs from "
         f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). {best}, of each "
         "dataset, among all methods measured here."
     ]
@@ -391,8 +361,7 @@ def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
 
 def _fused(entry: Entry, pair: Pair, vi: np.ndarray) -> np.ndarray | None:
     """The fused image of a pair as it lies on disk, with the colour of the visible one."""
-    folder = entry.folder / pair.dataset
-    path = images_by_stem(folder).get(pair.name) if folder.is_dir() else None
+    path = _images(entry, pair.dataset).get(pair.name)
     if path is None:
         return None
     y = read_luma8(path).astype(np.float32) / 255

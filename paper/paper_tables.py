@@ -1,7 +1,6 @@
 """Tables 1 to 4: measured means beside reported numbers, as CSV, Markdown, LaTeX and HTML.
 
-All four are written from one table of cells, so that they cannot differ; what comes from outside
-(names of methods and datasets, notes) is escaped for each of them.
+All show the same texts and marks; what comes from outside (names, notes) is escaped for each.
 """
 
 import html
@@ -10,48 +9,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from fusionlib.files import write_atomically
-from fusionlib.metrics import METRICS
+from fusionlib.metrics import METRICS, Metric
 from fusionlib.statistics import LEVEL
-from paper.tables import DECIMALS, escape_markdown
+from paper.tables import DECIMALS, escape_markdown, find_places, to_markdown, write_texts
 
 CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
-REPORTED, MEASURED = "reported", "measured"
-COLOURS = ("C00000", "0057B8", "1B7F3B")  # of the first, second and third place
-TEXTS = 3  # columns before the numbers
-MARK = "†"  # significantly different from ours
+REPORTED, MEASURED, INTERVAL = "reported", "measured", "95 % interval"
+LABELS = ["dataset", "method", "row"]  # columns before n and the metrics
+DAGGER = "†"  # significantly different from ours
+PLACES = ("", "place1", "place2", "place3")
+# marks of a cell: the best three, rows that are not measured, intervals; classes in HTML
+MARKDOWN = dict(zip(PLACES, ("{}", "**{}**", "<ins>{}</ins>", "*{}*"), strict=True))
+MARKDOWN |= {"reported": "<sub>{}</sub>", "interval": "<sub>{}</sub>"}
+LATEX = {  # commands, as Styler nests them
+    "": "",
+    "place1": "textcolor: [HTML]{C00000}--rwrap; textbf: --rwrap",
+    "place2": "textcolor: [HTML]{0057B8}--rwrap; underline: --rwrap",
+    "place3": "textcolor: [HTML]{1B7F3B}--rwrap; textit: --rwrap",
+    "reported": "textcolor: [HTML]{777777}--rwrap",
+    "interval": "tiny: --wrap",
+}
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
 table { border-collapse: collapse; border-bottom: 2px solid; border-top: 2px solid }
 caption { text-align: left; padding: .6em 0 }
-th, td { padding: .15em .7em; text-align: right; vertical-align: top }
+th, td { padding: .1em .7em; text-align: right; font-variant-numeric: tabular-nums }
 th { font-weight: 600; border-bottom: 1px solid }
-td { font-variant-numeric: tabular-nums }
 :is(th, td):nth-child(-n + 3) { text-align: left }
-.rule td { border-top: 1px solid #999 }
-small { display: block; color: #666 } sup { line-height: 0 } .reported { color: #707070 }
+.rule { border-top: 1px solid #999 } p { max-width: 70em; margin: .4em 0 }
+.reported { color: #707070 } .interval { color: #666; font-size: 80% }
 .place1 { color: #c00000; font-weight: bold } .place2 { color: #0057b8; text-decoration: underline }
-.place3 { color: #1b7f3b; font-style: italic } p { max-width: 70em; margin: .4em 0 }
+.place3 { color: #1b7f3b; font-style: italic }
 """
-
-
-def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
-    """1, 2, 3 for the best of the cells of one dataset, kind of row and metric; else 0.
-
-    Args:
-        cells: columns `CELLS`.
-        last: the last place that counts.
-
-    Returns:
-        In the order of the cells. Equal values share the better place; a value that has no rival
-        and a missing one get none.
-    """
-    is_lower = cells["metric"].map(lambda name: METRICS[name].direction == "lower")
-    signed = cells["value"].where(~is_lower, -cells["value"])
-    grouped = signed.groupby([cells[key] for key in ("dataset", "row", "metric")])
-    ranks = grouped.rank(method="min", ascending=False)
-    return ranks.where((ranks <= last) & (grouped.transform("count") > 1), 0).astype(int)
 
 
 def count_leading(cells: pd.DataFrame, method: str, among: Sequence[str]) -> tuple[int, int]:
@@ -59,69 +50,6 @@ def count_leading(cells: pd.DataFrame, method: str, among: Sequence[str]) -> tup
     rivals = cells[(cells["row"] == MEASURED) & cells["method"].isin([method, *among])]
     places = find_places(rivals)[rivals["method"] == method]
     return int(places.isin([1, 2]).sum()), len(places)
-
-
-@dataclass(frozen=True)
-class Markup:
-    """How one kind of file writes a cell."""
-
-    escape: Callable[[str], str]
-    places: tuple[str, str, str]  # around the first, second and third
-    reported: str
-    interval: str  # of value, lower and upper end
-    mark: str
-    metric: Callable[[str], str]
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    special = {c: rf"\{c}" for c in "&%$#_{}"} | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "\n": " ",
-    }
-    return "".join(special.get(c, c) for c in text)
-
-
-def _latex_metric(name: str) -> str:
-    arrow = r"\uparrow" if METRICS[name].direction == "higher" else r"\downarrow"
-    return rf"${METRICS[name].latex}{arrow}$"
-
-
-_COLOURED = r"\textcolor[HTML]{%s}{%s}"
-MARKDOWN = Markup(
-    escape_markdown,
-    ("**%s**", "<ins>%s</ins>", "*%s*"),
-    "<sub>%s</sub>",
-    "%s<br><sub>%s…%s</sub>",
-    MARK,
-    lambda name: METRICS[name].title,
-)
-LATEX = Markup(
-    escape_latex,
-    tuple(
-        _COLOURED % (colour, look)
-        for colour, look in zip(
-            COLOURS, (r"\textbf{%s}", r"\underline{%s}", r"\textit{%s}"), strict=True
-        )
-    ),
-    _COLOURED % ("777777", "%s"),
-    r"\begin{tabular}[t]{@{}r@{}}%s\\[-2pt]{\tiny %s\,--\,%s}\end{tabular}",
-    r"\rlap{$^{\dagger}$}",
-    _latex_metric,
-)
-HTML = Markup(
-    html.escape,
-    tuple(f'<span class="place{i}">%s</span>' for i in (1, 2, 3)),
-    '<span class="reported">%s</span>',
-    "%s<small>%s…%s</small>",
-    f"<sup>{MARK}</sup>",
-    lambda name: html.escape(METRICS[name].title),
-)
 
 
 @dataclass(frozen=True)
@@ -146,127 +74,127 @@ class PaperTable:
 
     def means(self) -> pd.DataFrame:
         """Exact values: one row a dataset, method and kind of row, a column a metric."""
-        index = ["dataset", "method", "row"]
-        metrics = list(dict.fromkeys(self.cells["metric"]))
-        counts = self.cells.drop_duplicates(index).set_index(index)["n"].astype("Int64")
-        wide = self.cells.set_index([*index, "metric"])["value"].unstack("metric")[metrics]
-        wide = wide.loc[counts.index].rename_axis(columns=None)
+        counts = self.cells.drop_duplicates(LABELS).set_index(LABELS)["n"].astype("Int64")
+        wide = self.cells.pivot(index=LABELS, columns="metric", values="value")
+        wide = wide.loc[counts.index, self.cells["metric"].unique()].rename_axis(columns=None)
         wide.insert(0, "n", counts)
         return wide
 
-    def render(self, markup: Markup) -> pd.DataFrame:
-        """Text of every cell, escaped; a dataset or method stands only where it is new."""
-        rows = {}
-        for cell in self.cells.assign(place=find_places(self.cells, self.places)).itertuples():
-            row = rows.setdefault((cell.dataset, cell.method, cell.row), {})
-            name = self.titles.get(cell.method, cell.method)
-            row["dataset"], row["method"] = markup.escape(cell.dataset), markup.escape(name)
-            row[""] = cell.row if cell.row == MEASURED else markup.reported % cell.row
-            row["n"] = "" if pd.isna(cell.n) else str(int(cell.n))
-            row[markup.metric(cell.metric)] = _text(cell, markup)
-        frame = pd.DataFrame(rows.values())
-        is_new = frame[["dataset", "method"]].ne(frame[["dataset", "method"]].shift())
-        is_new["method"] |= is_new["dataset"]
-        return frame.assign(**{name: frame[name].where(is_new[name], "") for name in is_new})
+    def render(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+        """What all formats show, not yet escaped.
 
-    def rules(self) -> list[int]:
-        """Rows above which a line separates groups of methods, or datasets."""
-        rows = self.cells.drop_duplicates(["dataset", "method", "row"])
-        keys = list(zip(rows["dataset"], rows["group"], strict=True))
-        return [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]]
+        Returns:
+            Texts: columns `LABELS`, n and the metrics; a dataset or method only where it is new.
+            Marks of the cells, see `MARKDOWN`. The rule above each row: ``dataset``, ``group`` or
+            none.
+        """
+        cells = self.cells.reset_index(drop=True)
+        value, low, high = (_printed(cells, column) for column in ("value", "low", "high"))
+        dagger = (cells["p"] < LEVEL).map({True: DAGGER, False: ""})
+        cells["text"] = (value + dagger).where(cells["value"].notna(), "–")
+        cells["n"] = [f"{n:.0f}" if pd.notna(n) else "" for n in cells["n"]]
+        cells["mark"] = find_places(cells, self.places).map(PLACES.__getitem__)
+        cells.loc[(cells["mark"] == "") & (cells["row"] != MEASURED), "mark"] = "reported"
+        below = cells.assign(row=INTERVAL, n="", text=low + "…" + high, mark="interval")
+        cells = pd.concat([cells, below.dropna(subset="low")]).sort_index(kind="stable")
+        keys = ["group", *LABELS, "n"]
+        rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
+        wide = cells.pivot(index=keys, columns="metric", values=["text", "mark"]).reindex(rows)
+        wide = wide.fillna("").reindex(columns=self.cells["metric"].unique(), level=1)
+        texts, marks = wide["text"].reset_index(), wide["mark"].reset_index()
+        marks = marks.assign(**dict.fromkeys(keys, ""))
+        asides = {MEASURED: "", INTERVAL: "interval"}
+        marks["row"] = [asides.get(row, "reported") for row in texts["row"]]
+        is_new = texts.ne(texts.shift())
+        rules = is_new["group"].map({True: "group", False: ""}).mask(is_new["dataset"], "dataset")
+        titles = texts["method"].map(lambda name: self.titles.get(name, name))
+        texts["method"] = titles.where(is_new["method"] | is_new["dataset"], "")
+        texts["dataset"] = texts["dataset"].where(is_new["dataset"], "")
+        rules[0] = ""
+        return texts.drop(columns="group"), marks.drop(columns="group"), rules
 
 
-def _text(cell, markup: Markup) -> str:
-    if pd.isna(cell.value):
-        return "–" if cell.row == MEASURED else markup.reported % "–"
-    places = DECIMALS.get(cell.metric, 4)
-    value, low, high = (f"{x:.{places}f}" for x in (cell.value, cell.low, cell.high))
-    text = markup.places[cell.place - 1] % value if cell.place else value
-    if cell.row == REPORTED:
-        return text if cell.place else markup.reported % text
-    text += markup.mark if cell.p < LEVEL else ""
-    return text if pd.isna(cell.low) else markup.interval % (text, low, high)
+def _printed(cells: pd.DataFrame, column: str) -> pd.Series:
+    """Numbers with the decimals of their metric."""
+    pairs = zip(cells["metric"], cells[column], strict=True)
+    return pd.Series([f"{x:.{DECIMALS.get(metric, 4)}f}" for metric, x in pairs], dtype=object)
+
+
+def _finish(
+    texts: pd.DataFrame, escape: Callable[[str], str], title: Callable[[Metric], str]
+) -> pd.DataFrame:
+    """Texts with labels escaped and heads as they are shown."""
+    heads = {"row": ""} | {name: title(METRICS[name]) for name in texts if name in METRICS}
+    return texts.assign(**{name: texts[name].map(escape) for name in LABELS}).rename(columns=heads)
 
 
 def write_paper_table(table: PaperTable, folder: Path | str) -> list[Path]:
     """Write ``table<number>`` as CSV (exact), Markdown, LaTeX (booktabs) and HTML."""
-    folder, name = Path(folder), f"table{table.number}"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "csv": table.means().reset_index().to_csv(index=False, lineterminator="\n"),
-        "md": to_markdown(table),
-        "tex": to_latex(table),
-        "html": to_html(table),
-    }
-    for suffix, text in content.items():
-        write_atomically(folder / f"{name}.{suffix}", text.encode())
-    return [folder / f"{name}.{suffix}" for suffix in content]
+    csv = table.means().reset_index().to_csv(index=False, lineterminator="\n")
+    texts = {"csv": csv, "md": as_markdown(table), "tex": as_latex(table), "html": as_html(table)}
+    return write_texts(folder, f"table{table.number}", texts)
 
 
-def to_markdown(table: PaperTable) -> str:
+def as_markdown(table: PaperTable) -> str:
     """The table with its caption above and its notes below."""
-    frame = table.render(MARKDOWN)
-    lines = [f"Table {table.number}. {escape_markdown(table.caption)}", "", _line(frame.columns)]
-    lines.append("|" + "|".join([" --- "] * TEXTS + [" ---: "] * (frame.shape[1] - TEXTS)) + "|")
-    lines += [_line(row) for row in frame.itertuples(index=False)]
-    lines += [part for note in table.notes for part in ("", escape_markdown(note))]
-    return "\n".join([*lines, ""])
+    texts, marks, _ = table.render()
+    texts = _finish(texts, escape_markdown, lambda metric: metric.title)
+    for head, column in zip(texts, marks, strict=True):
+        pairs = zip(marks[column], texts[head], strict=True)
+        texts[head] = [MARKDOWN[mark].format(text) for mark, text in pairs]
+    caption, *notes = map(escape_markdown, (table.caption, *table.notes))
+    parts = [f"Table {table.number}. {caption}", to_markdown(texts, len(LABELS)), *notes]
+    return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    special = {c: rf"\{c}" for c in "&%$#_{}"} | {"\n": " ", "\\": r"\textbackslash{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+    return text.translate(str.maketrans(special))
 
 
-def to_latex(table: PaperTable) -> str:
+def as_latex(table: PaperTable) -> str:
     """A ``table*`` environment, for the packages booktabs and xcolor."""
-    frame = table.render(LATEX)
-    body = [" & ".join(row) + r" \\" for row in frame.itertuples(index=False)]
-    for row in reversed(table.rules()):
-        is_dataset = bool(frame["dataset"][row])
-        body.insert(row, r"\midrule" if is_dataset else rf"\cmidrule(l){{2-{frame.shape[1]}}}")
-    lines = [
-        "% needs the packages booktabs and xcolor",
-        r"\begin{table*}[t]",
-        r"\centering\scriptsize\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.number}}}",
-        rf"\begin{{tabular}}{{{'l' * TEXTS}{'r' * (frame.shape[1] - TEXTS)}}}",
-        r"\toprule",
-        " & ".join(frame.columns) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        *(rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.notes),
-        r"\end{table*}",
-    ]
-    return "\n".join([*lines, ""])
+    texts, marks, rules = table.render()
+    arrows = {"higher": r"\uparrow", "lower": r"\downarrow"}
+    texts = _finish(texts, escape_latex, lambda m: f"${m.latex}{arrows[m.direction]}$")
+    left, width = len(LABELS), texts.shape[1]
+    numbers = texts.columns[left:]
+    texts[numbers] = texts[numbers].replace(DAGGER, r"\\rlap{$^{\\dagger}$}", regex=True)
+    commands = marks.map(LATEX.__getitem__).set_axis(texts.columns, axis=1)
+    lines = {"dataset": "midrule: --nowrap", "group": f"cmidrule: (l){{2-{width}}}--nowrap"}
+    commands["dataset"] = [lines.get(rule, "") for rule in rules]
+    styler = Styler(texts).hide(axis="index").apply(lambda _: commands, axis=None)
+    tabular = styler.to_latex(column_format="l" * left + "r" * (width - left), hrules=True)
+    notes = "\n".join(rf"\par\smallskip\raggedright {escape_latex(n)}" for n in table.notes)
+    return rf"""% needs the packages booktabs and xcolor
+\begin{{table*}}[t]
+\centering\scriptsize\setlength{{\tabcolsep}}{{4pt}}
+\caption{{{escape_latex(table.caption)}}}
+\label{{tab:{table.number}}}
+{tabular}{notes}
+\end{{table*}}
+"""
 
 
-def to_html(table: PaperTable) -> str:
+def as_html(table: PaperTable) -> str:
     """A page of its own, without anything from elsewhere."""
-    frame, rules = table.render(HTML), table.rules()
-    head = "".join(f"<th>{title}</th>" for title in frame.columns)
-    rows = "\n".join(
-        ('<tr class="rule">' if i in rules else "<tr>")
-        + "".join(f"<td>{cell}</td>" for cell in row)
-        + "</tr>"
-        for i, row in enumerate(frame.itertuples(index=False))
-    )
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    texts, marks, rules = table.render()
+    texts = _finish(texts, html.escape, lambda metric: html.escape(metric.title))
+    marks.loc[rules != ""] += " rule"
+    styler = Styler(texts, uuid=str(table.number), cell_ids=False).hide(axis="index")
+    styler = styler.set_td_classes(marks.set_axis(texts.columns, axis=1))
+    caption, *notes = map(html.escape, (table.caption, *table.notes))
+    body = styler.set_caption(f"Table {table.number}. {caption}").to_html()
+    paragraphs = "\n".join(f"<p>{note}</p>" for note in notes)
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Table {table.number}</title><style>{STYLE}</style></head>
 <body>
-<table>
-<caption>Table {table.number}. {html.escape(table.caption)}</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-{notes}
+{body[body.index("<table") :]}{paragraphs}
 </body>
 </html>
 """

@@ -5,7 +5,6 @@ is measured from a folder of its fused images, ``<results>/<method>/<dataset>/<n
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,65 +16,28 @@ PAPER_TABLES = DATA / "paper"
 OURS = "ours"  # the paper's own method, reported or measured
 LETTER = "letter"  # the same network, trained by the text's own recipe
 OWN = (LETTER, OURS)
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A method of the paper's tables that cannot run here.
-
-    Attributes:
-        name: its folder of results, and its name in ``data/paper/``.
-        source: citation.
-        reason: why it cannot run.
-    """
-
-    name: str
-    source: str
-    reason: str
-
-
 UNAVAILABLE = "published weights could not be downloaded"
-ELSEWHERE = {
-    method.name: method
-    for method in (
-        Elsewhere(
-            "MLFusion",
-            "H. Li et al., IEEE TIP, 2021, cited as Li et al., 2021a;"
-            " yuliu316316/MetaLearning-Fusion",
-            UNAVAILABLE,
-        ),
-        Elsewhere(
-            "CHITNet",
-            "Du et al., arXiv:2309.06118, cited as Du, 2023; lhf12278/CHITNet",
-            "weights never published",
-        ),
-        Elsewhere(
-            "IVFWSR",
-            "H. Li, J. Liu, Y. Zhang, Y. Liu, A Deep Learning Framework for Infrared and Visible"
-            " Image Fusion Without Strict Registration, IJCV, 2023,"
-            " doi:10.1007/s11263-023-01948-x, cited as Li et al., 2023a; yuliu316316/IVF-WoReg",
-            UNAVAILABLE,
-        ),
-        Elsewhere(
-            "TIMFusion",
-            "R. Liu et al., IEEE TPAMI, 2024, cited as Liu R. et al., 2024; LiuZhu-CV/TIMFusion",
-            UNAVAILABLE,
-        ),
-    )
+ELSEWHERE = {  # methods of the paper's tables that cannot run here, and why
+    # H. Li et al., IEEE TIP, 2021 (Li et al., 2021a); yuliu316316/MetaLearning-Fusion
+    "MLFusion": UNAVAILABLE,
+    # Du et al., arXiv:2309.06118 (Du, 2023); lhf12278/CHITNet
+    "CHITNet": "weights never published",
+    # H. Li, J. Liu, Y. Zhang, Y. Liu, A Deep Learning Framework for Infrared and Visible Image
+    # Fusion Without Strict Registration, IJCV, 2023, doi:10.1007/s11263-023-01948-x
+    # (Li et al., 2023a); yuliu316316/IVF-WoReg
+    "IVFWSR": UNAVAILABLE,
+    # R. Liu et al., IEEE TPAMI, 2024 (Liu R. et al., 2024); LiuZhu-CV/TIMFusion
+    "TIMFusion": UNAVAILABLE,
 }
 
 
-def read_reported(table: int, folder: Path | str = PAPER_TABLES) -> pd.DataFrame:
-    """Numbers of one of the paper's tables.
-
-    Args:
-        table: 1 to 4.
-        folder: of the CSV files.
+def read_reported(table: int) -> pd.DataFrame:
+    """Numbers of one of the paper's tables, 1 to 4.
 
     Returns:
         Columns ``dataset, method``, the paper's six metrics and ``source``, in the paper's order.
     """
-    return pd.read_csv(Path(folder) / f"table{table}.csv", float_precision="round_trip")
+    return pd.read_csv(PAPER_TABLES / f"table{table}.csv", float_precision="round_trip")
 
 
 def results_root() -> Path:

@@ -1,10 +1,9 @@
-"""From the tidy table of per-image values to the tables of the paper."""
+"""From the tidy table of per-image values to tables of means, as CSV and Markdown."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from fusionlib.files import write_atomically
@@ -27,69 +26,94 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
     Raises:
         ValueError: the methods were not measured on the same images.
     """
-    methods = list(methods or dict.fromkeys(frame["method"]))
     for (dataset, metric), group in frame.groupby(["dataset", "metric"]):
-        images = {m: frozenset(g["name"]) for m, g in group.groupby("method")}
-        if len(set(images.values())) > 1:
+        if group.groupby("method")["name"].agg(frozenset).nunique() > 1:
             raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
-    sizes = frame.groupby("dataset")["name"].nunique()
     grouped = frame.groupby(["dataset", "method", "metric"], sort=False)
-    means = grouped["value"].agg(lambda values: values.mean(skipna=False))
-    rows = {
-        (dataset, int(sizes[dataset]), method): means[dataset, method]
-        for dataset in dict.fromkeys(frame["dataset"])
-        for method in methods
-        if (dataset, method) in means
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(rows, names=["dataset", "n", "method"])
-    table = table[list(dict.fromkeys(frame["metric"]))]
-    table.attrs["undefined"] = [_undefined(*key, group) for key, group in grouped if _gaps(group)]
-    return table
+    means = grouped["value"].agg(lambda values: values.mean(skipna=False)).unstack("metric")
+    sizes = frame.groupby("dataset", sort=False)["name"].nunique()
+    keys = [
+        (dataset, n, method)
+        for dataset, n in sizes.items()
+        for method in methods or frame["method"].unique()
+        if (dataset, method) in means.index
+    ]
+    table = means.loc[[(dataset, method) for dataset, _, method in keys], frame["metric"].unique()]
+    table.index = pd.MultiIndex.from_tuples(keys, names=["dataset", "n", "method"])
+    table.attrs["undefined"] = [
+        _undefined(key, group) for key, group in grouped if group["value"].isna().any()
+    ]
+    return table.rename_axis(columns=None)
 
 
-def _gaps(group: pd.DataFrame) -> int:
-    return int(group["value"].isna().sum())
-
-
-def _undefined(dataset: str, method: str, metric: str, group: pd.DataFrame) -> str:
+def _undefined(key: tuple, group: pd.DataFrame) -> str:
     """Why a cell has no mean."""
-    reasons = sorted(set(group.loc[group["value"].isna()].get("reason", pd.Series(dtype=str))))
-    told = f" ({'; '.join(filter(None, reasons))})" if any(reasons) else ""
-    return f"{dataset}, {method}, {metric}: {_gaps(group)} of {len(group)} values undefined{told}"
+    missing = group[group["value"].isna()]
+    reasons = "; ".join(sorted(set(missing.get("reason", ())) - {""}))
+    counts = f"{len(missing)} of {len(group)} values undefined"
+    return f"{', '.join(key)}: {counts}" + (f" ({reasons})" if reasons else "")
+
+
+def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
+    """1, 2, 3 for the best of the cells of one dataset, metric and (if there are) kind of row.
+
+    Args:
+        cells: columns ``dataset, metric, value`` and perhaps ``row``.
+        last: the last place that counts; 0 stands for the others.
+
+    Returns:
+        In the order of the cells. Equal values share the better place; a value that has no rival
+        and a missing one get none.
+    """
+    is_lower = cells["metric"].map(lambda name: METRICS[name].direction == "lower")
+    signed = cells["value"].where(~is_lower, -cells["value"])
+    grouped = signed.groupby([cells[key] for key in ("dataset", "row", "metric") if key in cells])
+    ranks = grouped.rank(method="min", ascending=False)
+    return ranks.where((ranks <= last) & (grouped.transform("count") > 1), 0).astype(int)
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -> list[Path]:
     """Write a table as CSV (exact) and as Markdown (rounded, the best bold, with its note).
 
     Args:
-        table: from `mean_table`.
+        table: from `mean_table`, or any other; its index becomes columns of text.
         folder: where.
         name: file name without suffix.
         note: what was measured on what, with which encoder and weights.
     """
+    flat, best = table.reset_index(), {}
+    metrics = [column for column in table if column in METRICS]
+    if metrics and {"dataset", "method"} <= set(table.index.names):
+        places = find_places(flat.melt(["dataset"], metrics, "metric"), last=1).to_numpy()
+        best = dict(zip(metrics, places.reshape(len(metrics), len(flat)), strict=True))
+    shown = {
+        METRICS[column].title if column in METRICS else escape_markdown(str(column)): [
+            _cell(value, DECIMALS.get(column, 4), place)
+            for value, place in zip(flat[column], best.get(column, [0] * len(flat)), strict=True)
+        ]
+        for column in flat
+    }
+    markdown = f"{to_markdown(pd.DataFrame(shown), table.index.nlevels)}\n\n{note}\n"
+    if undefined := table.attrs.get("undefined"):
+        reasons = escape_markdown(". ".join(undefined))
+        markdown += f"No mean where a value is undefined: {reasons}.\n"
+    csv = flat.to_csv(index=False, lineterminator="\n")
+    return write_texts(folder, name, {"csv": csv, "md": markdown})
+
+
+def write_texts(folder: Path | str, name: str, texts: dict[str, str]) -> list[Path]:
+    """Write ``<folder>/<name>.<suffix>`` for each suffix and its text."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    flat = table.reset_index()
-    titles = [METRICS[c].title if c in METRICS else escape_markdown(str(c)) for c in flat.columns]
-    lines = [
-        "| " + " | ".join(titles) + " |",
-        "|" + "|".join(" --- " if c in table.index.names else " ---: " for c in flat.columns) + "|",
-    ]
-    best = _best(table)
-    for position, row in enumerate(flat.itertuples(index=False)):
-        cells = [_cell(c, v, (position, c) in best) for c, v in zip(flat, row, strict=True)]
-        lines.append("| " + " | ".join(cells) + " |")
-    notes = [note]
-    if undefined := table.attrs.get("undefined"):
-        notes.append(
-            f"No mean where a value is undefined: {escape_markdown('. '.join(undefined))}."
-        )
-    markdown = "\n".join([*lines, "", *notes, ""])
-    csv_path, md_path = folder / f"{name}.csv", folder / f"{name}.md"
-    write_atomically(csv_path, flat.to_csv(index=False, lineterminator="\n").encode())
-    write_atomically(md_path, markdown.encode())
-    return [csv_path, md_path]
+    for suffix, text in texts.items():
+        write_atomically(folder / f"{name}.{suffix}", text.encode())
+    return [folder / f"{name}.{suffix}" for suffix in texts]
+
+
+def to_markdown(texts: pd.DataFrame, left: int) -> str:
+    """A table of texts that are escaped already; all but the first columns are right-aligned."""
+    align = ["left"] * left + ["right"] * (texts.shape[1] - left)
+    return texts.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def escape_markdown(text: str) -> str:
@@ -97,24 +121,8 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|<>&#~$])", r"\\\1", text).replace("\n", " ")
 
 
-def _cell(column: str, value: object, is_best: bool) -> str:
+def _cell(value: object, decimals: int, place: int) -> str:
     if not isinstance(value, float):
         return escape_markdown(str(value))
-    if np.isnan(value):
-        return "–"
-    text = f"{value:.{DECIMALS.get(column, 4)}f}"
-    return f"**{text}**" if is_best else text
-
-
-def _best(table: pd.DataFrame) -> set[tuple[int, str]]:
-    """(row, column) of the best method of each dataset, in columns that hold a metric."""
-    if "method" not in table.index.names or "dataset" not in table.index.names:
-        return set()
-    best = set()
-    rows = pd.Series(range(len(table)), index=table.index)
-    for name in (column for column in table if column in METRICS):
-        for _, values in table[name].groupby("dataset", sort=False):
-            top = values.max() if METRICS[name].direction == "higher" else values.min()
-            if len(values) > 1:
-                best |= {(int(rows[key]), name) for key in values.index[values == top]}
-    return best
+    text = "–" if pd.isna(value) else f"{value:.{decimals}f}"
+    return f"**{text}**" if place else text

@@ -1,7 +1,7 @@
 """``python -m fusionlib paper --verify``: committed tables, computed again from their values."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,26 +13,19 @@ from fusionlib.metrics import METRICS
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
 from paper import claims, verdicts
-from paper.ablation import NOT_TRAINED
+from paper.paper_tables import MEASURED, REPORTED
 from paper.reported import OURS, read_reported
 from paper.verdicts import KEYS
 
 RELATIVE = 1e-12  # a mean may be summed in another order
 
 
-@dataclass(frozen=True)
-class Source:
-    """Per-image values and what was computed from them.
+class Source(NamedTuple):
+    """What was computed from a file of per-image values."""
 
-    Attributes:
-        statistics: the table of `fusionlib.statistics.summarise`; empty if there is none.
-        means: tables of means over the images.
-        ours: the method the tests are against.
-    """
-
-    statistics: str
-    means: tuple[str, ...] = ()
-    ours: str = OURS
+    statistics: str  # the table of `fusionlib.statistics.summarise`, if there is one
+    means: tuple[str, ...] = ()  # tables of means over the images
+    ours: str = OURS  # the method the tests are against
 
 
 SOURCES = {
@@ -45,7 +38,7 @@ SOURCES = {
     "encoder_values": Source("encoder_statistics", ("encoder",), ours="real"),
     "encoder_letter_values": Source("encoder_letter_statistics", ("encoder_letter",), ours="real"),
 }
-REPORTED = {f"table{number}": number for number in (1, 2, 3, 4)}
+REPORTED_TABLES = {f"table{number}": number for number in (1, 2, 3, 4)}
 
 Found = tuple[int, list[str]]  # numbers compared; a line for each that differs
 
@@ -76,18 +69,17 @@ def verify_tables(repository: Path = REPOSITORY) -> Found:
 def _verify_folder(folder: Path) -> list[Found]:
     results, frames = [], {}
     for path in sorted(folder.glob("*_values.csv")):
-        source = SOURCES.get(path.stem)
-        if source is None:
-            wrong = f"{path.name}: no table is known to come from it (paper/verify.py)"
-            results.append((0, [wrong]))
+        if path.stem not in SOURCES:
+            results.append((0, [f"{path.name}: no table is known to come from it"]))
             continue
+        source = SOURCES[path.stem]
         frames[path.stem] = read_values(path)
         again = summarise(frames[path.stem], ours=source.ours)
         if source.statistics:
             frames[source.statistics] = again
-            results.append(_verify_frame(folder / f"{source.statistics}.csv", again, KEYS))
-        results += [_verify_means(folder / f"{name}.csv", again) for name in source.means
-                    if (folder / f"{name}.csv").is_file()]  # fmt: skip
+            results.append(_compare(folder / f"{source.statistics}.csv", again.set_index(KEYS)))
+        means = (folder / f"{name}.csv" for name in source.means)
+        results += [_verify_means(path, again) for path in means if path.is_file()]
     return results + (_verify_verdicts(folder, frames) if (folder / "claims.csv").is_file() else [])
 
 
@@ -96,28 +88,46 @@ def _verify_verdicts(folder: Path, frames: verdicts.Frames) -> list[Found]:
         return [(0, [f"claims.csv: nothing to compute it from: no {', '.join(missing)}"])]
     encoder = load_weights(SHIPPED).encoder_title
     relative = verdicts.judge_relative(frames)
-    overview = verdicts.overview(frames, relative).reset_index()
-    again = {
-        "verdict": (overview, ["against", "method"]),
-        "numbers": (verdicts.judge_numbers(frames), ["method", "dataset", "metric"]),
-        "relative": (relative, ["method", "rival", "dataset", "metric"]),
-        "claims": (claims.judge_claims(frames, encoder), ["claim"]),
-    }
-    return [_verify_frame(folder / f"{name}.csv", *found) for name, found in again.items()]
+    numbers = verdicts.judge_numbers(frames).set_index(["method", "dataset", "metric"])
+    leads = relative.set_index(["method", "rival", "dataset", "metric"])
+    judged = claims.judge_claims(frames, encoder).set_index("claim")
+    overview = verdicts.overview(frames, relative)
+    again = {"verdict": overview, "numbers": numbers, "relative": leads, "claims": judged}
+    return [_compare(folder / f"{name}.csv", found) for name, found in again.items()]
 
 
-def _verify_frame(path: Path, again: pd.DataFrame, keys: list[str]) -> Found:
+def _verify_means(path: Path, again: pd.DataFrame) -> Found:
+    """A table of means: measured rows against the values, reported ones against data/paper."""
+    keys = ["dataset", "method"]
+    sources = {MEASURED: again.pivot(index=keys, columns="metric", values="mean")}
+    sources[MEASURED]["n"] = again.groupby(keys)["n"].first()
+    if path.stem in REPORTED_TABLES:
+        sources[REPORTED] = read_reported(REPORTED_TABLES[path.stem]).set_index(keys)
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    kinds = table["row"] if "row" in table else [MEASURED] * len(table)
+    rows = pd.MultiIndex.from_arrays([kinds, table["dataset"], table["method"]])
+    columns = [name for name in table if name in {"n", *again["metric"], *METRICS}]
+    expected = pd.concat(sources, names=["row"]).reindex(index=rows, columns=columns)  # or empty
+    return _differences(path, table.set_index(rows)[columns], expected)
+
+
+def _compare(path: Path, again: pd.DataFrame) -> Found:
     """A table against the same one computed again, row by row; columns of text included."""
     if not path.is_file():
         return 0, [f"{path.name} is missing"]
     empty = {name: [""] for name in again.select_dtypes("number")}
-    stands = pd.read_csv(path, keep_default_na=False, na_values=empty).set_index(keys)
-    again = again.set_index(keys)
+    stands = pd.read_csv(path, keep_default_na=False, na_values=empty).set_index(again.index.names)
     if set(stands.index) != set(again.index):
         return 0, [f"{path.name}: has other rows than its values give"]
+    return _differences(path, stands, again)
+
+
+def _differences(path: Path, stands: pd.DataFrame, again: pd.DataFrame) -> Found:
+    if stands.index.has_duplicates:
+        return 0, [f"{path.name}: has a row twice"]
     wrong = [
         f"{path.name}: {', '.join(np.atleast_1d(key))}, {column}: {stands.at[key, column]}, but "
-        f"its values give {again.at[key, column]}"
+        f"its sources give {again.at[key, column]}"
         for column in again
         for key in again.index
         if not _same(stands.at[key, column], again.at[key, column])
@@ -125,39 +135,7 @@ def _verify_frame(path: Path, again: pd.DataFrame, keys: list[str]) -> Found:
     return again.size, wrong
 
 
-def _verify_means(path: Path, again: pd.DataFrame) -> Found:
-    """A table of means: measured rows against the values, reported ones against data/paper."""
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    measured = again.set_index(KEYS)
-    reported = read_reported(REPORTED[path.stem]) if path.stem in REPORTED else None
-    count, wrong = 0, []
-    for row in table.to_dict("records"):
-        where, kind = (row["dataset"], row["method"]), row.get("row")
-        metrics = [name for name in table if name in set(again["metric"]) or name in METRICS]
-        for metric in metrics:
-            key = (where[0], metric, where[1])
-            if kind == "reported":
-                line = reported[(reported[["dataset", "method"]] == list(where)).all(axis=1)]
-                expected = line[metric].item() if len(line) and metric in line else None
-            elif kind == NOT_TRAINED:
-                expected = np.nan
-            else:
-                expected = measured.at[key, "mean"] if key in measured.index else None
-            count += 1
-            if expected is None or not _same(row[metric], expected):
-                source = "data/paper gives" if kind == "reported" else "its values give"
-                wrong.append(
-                    f"{path.name}: {', '.join(key)}: {row[metric]}, but {source} {expected}"
-                )
-        is_measured = kind not in ("reported", NOT_TRAINED)
-        if is_measured and not (measured.xs(where, level=(0, 2))["n"] == row["n"]).all():
-            wrong.append(f"{path.name}: {', '.join(where)}: n is {row['n']}")
-    return count, wrong
-
-
 def _same(stands: object, expected: object) -> bool:
-    if isinstance(expected, str):
-        return stands == expected
-    if pd.isna(stands) or pd.isna(expected):
-        return bool(pd.isna(stands) and pd.isna(expected))
+    if isinstance(expected, str) or pd.isna(stands) or pd.isna(expected):
+        return stands == expected or bool(pd.isna(stands) and pd.isna(expected))
     return bool(np.isclose(stands, expected, rtol=RELATIVE, atol=0))

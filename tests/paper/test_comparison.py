@@ -22,7 +22,7 @@ from fusionlib.weights import load_weights, save_weights
 from paper import comparison, tables
 from paper.comparison import Entry
 from paper.figures import Scene, read_zooms
-from paper.paper_tables import CELLS, MEASURED, REPORTED, to_markdown
+from paper.paper_tables import CELLS, MEASURED, REPORTED, as_markdown as to_markdown
 from paper.reported import ELSEWHERE
 from paper.run import Run
 

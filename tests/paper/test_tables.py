@@ -20,24 +20,29 @@ def frame(rows=ROWS):
     return pd.DataFrame(rows, columns=evaluation.COLUMNS)
 
 
+def markdown(table, folder):
+    """Cells of each line of the table, and the lines below."""
+    text = tables.write_table(table, folder, "t", "note")[1].read_text()
+    above, below = text.split("\n\n")
+    lines = [line.strip("|").split(" | ") for line in above.splitlines() if "---" not in line]
+    return [[cell.strip() for cell in line] for line in lines], below.splitlines()
+
+
 def test_means_by_hand_in_the_order_asked_for():
     table = tables.mean_table(frame(), ["average", "ours"])
-    assert list(table.index) == [
-        ("B", 2, "average"),
-        ("B", 2, "ours"),
-        ("A", 1, "average"),
-        ("A", 1, "ours"),
-    ]
+    keys = [("B", 2, "average"), ("B", 2, "ours"), ("A", 1, "average"), ("A", 1, "ours")]
+    assert list(table.index) == keys
     assert table["ag"].tolist() == [0.375, 2.5, 20.0, 10.0]
 
 
 def test_r49_a_missing_value_empties_the_mean_and_is_shown(tmp_path):
     rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
-    table = tables.mean_table(frame(rows))
+    table = tables.mean_table(frame(rows).assign(reason=["", "too small", "", ""]))
     assert np.isnan(table.loc[("B", 2, "ours"), "ag"])
     assert table.loc[("B", 2, "average"), "ag"] == 0.375
-    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
-    assert "| B | 2 | ours | – |" in markdown
+    lines, below = markdown(table, tmp_path)
+    assert lines[1] == ["B", "2", "ours", "–"]
+    assert below[1].endswith("undefined: B, ours, ag: 1 of 2 values undefined (too small).")
 
 
 def test_r47_means_over_different_images_are_refused():
@@ -55,51 +60,34 @@ def test_values_are_exact_sorted_and_the_same_bytes_in_any_order(tmp_path):
     assert back[evaluation.COLUMNS[:-1]].apply(tuple, axis=1).is_monotonic_increasing
 
 
-def test_r52_a_pipe_in_a_name_does_not_break_the_markdown(tmp_path):
-    table = tables.mean_table(frame([("A", "x", "a|b", "ag", 1.0)]))
-    row = tables.write_table(table, tmp_path, "t", "note")[1].read_text().splitlines()[2]
-    assert row == "| A | 1 | a\\|b | 1.0000 |"
-
-
-def test_r52_names_are_not_taken_for_markdown(tmp_path):
-    rows = [("A", "x", "a_b_*c*", "ag", 1.0), ("A", "x", "$d$<e>", "ag", 2.0)]
-    text = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "note")[1].read_text()
-    assert r"a\_b\_\*c\*" in text and r"\$d\$\<e\>" in text
-
-
-def test_r49_the_reason_of_an_empty_mean_stands_below_the_table(tmp_path):
-    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
-    told = frame(rows).assign(reason=["", "too small", "", ""])
-    markdown = tables.write_table(tables.mean_table(told), tmp_path, "t", "note")[1].read_text()
-    assert "B, ours, ag: 1 of 2 values undefined (too small)." in markdown
-
-
-def test_r52_names_below_the_table_are_not_taken_for_markdown_either(tmp_path):
-    table = tables.mean_table(frame([("A", "x", "a_b_|*", "ag", np.nan)]))
-    markdown = tables.write_table(table, tmp_path, "t", "note")[1].read_text()
-    assert r"A, a\_b\_\|\*, ag: 1 of 1" in markdown
+def test_r52_names_in_a_table_and_below_it_are_not_taken_for_markdown(tmp_path):
+    rows = [("A", "x", "a_b_|*c*", "ag", np.nan), ("A", "x", "$d$<e>", "ag", 2.0)]
+    lines, below = markdown(tables.mean_table(frame(rows)), tmp_path)
+    assert [line[2] for line in lines[1:]] == [r"a\_b\_\|\*c\*", r"\$d\$\<e\>"]
+    assert r"A, a\_b\_\|\*c\*, ag: 1 of 1" in below[1]
 
 
 def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
+    values = {"A": ((0.5, 300.0), (0.25, 200.0)), "B": ((0.125, 1.0), (0.25, 1.0))}
     rows = [
         (dataset, "x", method, metric, value)
-        for dataset, method, qabf, qcv in (
-            ("A", "ours", 0.5, 300.0),
-            ("A", "other", 0.25, 200.0),
-            ("B", "ours", 0.125, 1.0),
-            ("B", "other", 0.25, 1.0),
-        )
-        for metric, value in (("qabf", qabf), ("qcv", qcv))
+        for dataset, both in values.items()
+        for method, pair in zip(("ours", "other"), both, strict=True)
+        for metric, value in zip(("qabf", "qcv"), pair, strict=True)
     ]
-    lines = tables.write_table(tables.mean_table(frame(rows)), tmp_path, "t", "n")[1].read_text()
-    head, _, *body = lines.splitlines()[:6]
-    assert head == "| dataset | n | method | Q_AB/F ↑ | Q_CV ↓ |"
-    assert body[:4] == [
-        "| A | 1 | ours | **0.5000** | 300.00 |",
-        "| A | 1 | other | 0.2500 | **200.00** |",
-        "| B | 1 | ours | 0.1250 | **1.00** |",
-        "| B | 1 | other | **0.2500** | **1.00** |",
+    lines, _ = markdown(tables.mean_table(frame(rows)), tmp_path)
+    assert lines == [
+        ["dataset", "n", "method", "Q_AB/F ↑", "Q_CV ↓"],
+        ["A", "1", "ours", "**0.5000**", "300.00"],
+        ["A", "1", "other", "0.2500", "**200.00**"],
+        ["B", "1", "ours", "0.1250", "**1.00**"],
+        ["B", "1", "other", "**0.2500**", "**1.00**"],
     ]
+
+
+def test_an_empty_table_has_its_head(tmp_path):
+    empty = pd.DataFrame(columns=["dataset", "method", "ag"]).set_index(["dataset", "method"])
+    assert markdown(empty, tmp_path) == ([["dataset", "method", "Q_AG ↑"]], ["note"])
 
 
 def test_values_and_reasons_come_back_as_they_were(tmp_path):
