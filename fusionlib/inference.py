@@ -64,43 +64,35 @@ class Fuser:
             ImageError: values outside [0, 1] or not finite, or not enough memory.
 
         Warns:
-            RuntimeWarning: memory ran out at first; the result is the same.
+            RuntimeWarning: a GPU's memory ran out at first; the result is the same.
         """
-        if ir.ndim != 2 or vi.shape != (*ir.shape, 3):
-            raise PairError(f"shapes {ir.shape} and {vi.shape}: expected (H, W) and (H, W, 3)")
-        for name, image in (("ir", ir), ("vi", vi)):
-            if not (image.size and image.min() >= 0 and image.max() <= 1):  # False for NaN
-                raise ImageError(f"{name}: expected values in [0, 1]")
+        check_arrays(ir, vi)
         height, width = ir.shape
         below, right = max(0, LEAST_SIDE - height), max(0, LEAST_SIDE - width)
         ir = np.pad(ir, ((0, below), (0, right)), mode="edge")
         vi = np.pad(vi, ((0, below), (0, right), (0, 0)), mode="edge")
-        ir_tensor = torch.from_numpy(ir)[None, None].float().to(self.device)  # (1, 1, H, W)
-        vi_tensor = torch.from_numpy(vi).permute(2, 0, 1)[None].float().to(self.device)
-        c_ir, c_vi = self.encoder(ir_tensor), self.encoder(vi_tensor)
-        for tensor in (ir_tensor, vi_tensor):  # np.pad has made them copies
-            tensor.mul_(2).sub_(1)
-        fused = (self._in_bands(ir_tensor, vi_tensor, c_ir, c_vi) + 1) / 2
+        inputs = to_tensors(ir, vi, self.device)
+        features = [self.encoder(image) for image in inputs]
+        for image in inputs:  # np.pad has made them copies
+            image.mul_(2).sub_(1)
+        fused = (self._in_bands(*inputs, *features) + 1) / 2
         return fused[0, 0, :height, :width].cpu().numpy()
 
     def _in_bands(self, *inputs: Tensor) -> Tensor:
-        """Inputs and output of `FusionNet.forward`; one more try if memory runs out."""
+        """Inputs and output of `FusionNet.forward`; on a GPU one more try if memory runs out."""
         height, width = inputs[0].shape[-2:]
-        tile = TILE if self.device.type == "cpu" else GPU_TILE
-        try:
-            return fuse_banded(self.net, *inputs, tile=tile)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # outside of the except clause, where the error no longer keeps the tensors of the first try
-        tile //= 2
-        warnings.warn(
-            f"{width}×{height}: out of memory, once more in tiles of at most {tile} pixels a side",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        if self.device.type == "cuda":
+        size, tile = f"{width}×{height}", TILE
+        if self.device.type != "cpu":
+            try:
+                return fuse_banded(self.net, *inputs, tile=GPU_TILE)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the except clause, where the error keeps no tensors of the first try
             torch.cuda.empty_cache()
+            tile = GPU_TILE // 2
+            note = f"{size}: out of memory, once more in tiles of at most {tile} pixels a side"
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
         try:
             return fuse_banded(self.net, *inputs, tile=tile)
         except (MemoryError, RuntimeError) as error:
@@ -109,16 +101,38 @@ class Fuser:
             values = 2 * self.net.config.width * height * width
             map_size = values * self.net.decoder[-2].weight.element_size()
             raise ImageError(
-                f"{width}×{height}: not enough memory on {self.device}, where its feature map "
-                f"alone takes {map_size / 1e9:.1f} GB; free some, or make the images smaller"
+                f"{size}: not enough memory on {self.device}, where its feature map alone takes "
+                f"{map_size / 1e9:.1f} GB; free some, or make the images smaller"
             ) from error
+
+
+def check_arrays(ir: np.ndarray, vi: np.ndarray) -> None:
+    """Infrared (H, W) and visible RGB (H, W, 3), both in [0, 1].
+
+    Raises:
+        PairError: shapes do not fit.
+        ImageError: values outside [0, 1] or not finite, or none.
+    """
+    if ir.ndim != 2 or vi.shape != (*ir.shape, 3):
+        raise PairError(f"shapes {ir.shape} and {vi.shape}: expected (H, W) and (H, W, 3)")
+    for name, image in (("ir", ir), ("vi", vi)):
+        if not (image.size and image.min() >= 0 and image.max() <= 1):  # False for NaN
+            raise ImageError(f"{name}: expected values in [0, 1], at least one")
+
+
+def to_tensors(
+    ir: np.ndarray, vi: np.ndarray, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """(H, W) and (H, W, 3) → (1, 1, H, W) and (1, 3, H, W), float32, values unchanged."""
+    ir_tensor, vi_tensor = torch.from_numpy(ir)[None, None], torch.from_numpy(vi).permute(2, 0, 1)
+    return ir_tensor.float().to(device), vi_tensor[None].float().to(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is the system's or PyTorch's way to say that memory ran out."""
-    told = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    messages = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        message in str(error) for message in messages
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor, nn
 
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import WeightsError
@@ -21,6 +22,7 @@ from fusionlib.network import FusionNet, NetworkConfig
 
 SHIPPED = DATA / "weights" / "full.safetensors"
 LISTED = 10  # keys an error message spells out
+KEYS = ("encoder", "encoder_title", "record", "config")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def save_weights(
     net: FusionNet,
     encoder: ImageEncoder,
     record: dict[str, Any],
-    circumstances: dict[str, Any] | None = None,
+    machine: dict[str, Any] | None = None,
 ) -> Path:
     """Write a network with everything needed to use it again.
 
@@ -67,30 +69,23 @@ def save_weights(
         net: what to save.
         encoder: the image encoder it was trained with.
         record: JSON-serialisable account of the training.
-        circumstances: machine, time and the like: written beside the weights, not into them, so
-            that equal trainings make equal files.
+        machine: its name, time and the like: written beside the weights, not into them, so that
+            equal trainings make equal files.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: weights are saved as .safetensors")
     metadata = {
-        "config": json.dumps(dataclasses.asdict(net.config)),
         "encoder": encoder.name,
         "encoder_title": encoder.title,
         "encoder_fingerprint": encoder.fingerprint,
-        "record": json.dumps(record),
-    }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    data = _in_fixed_order(save(tensors, metadata))
-    described = {
-        "file": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "encoder": encoder.name,
-        "encoder_title": encoder.title,
         "config": dataclasses.asdict(net.config),
         "record": record,
-        **(circumstances or {}),
     }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    data = save(tensors, {"record": json.dumps(metadata)})  # one key: safetensors shuffles several
+    digest = hashlib.sha256(data).hexdigest()
+    described = {"file": path.name, "sha256": digest, **metadata, **(machine or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(described, indent=1) + "\n").encode())
@@ -112,20 +107,14 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
     digest = _verified_digest(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
+            metadata = _unpacked(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        stored = json.loads(metadata["config"])
-        if stored.pop("residual", False):
-            raise WeightsError(
-                f"{path} is for a network that added its output to max(I_i, Y_v), as this project "
-                f"had it before it followed the paper to the letter: train anew"
-            )
-        config = NetworkConfig(**stored)
-        name, title = metadata["encoder"], metadata["encoder_title"]
-        record = json.loads(metadata["record"])
+        name, title, record, stored = (metadata[key] for key in KEYS)
+        # a former network could add max(I_i, Y_v) to its output; one that did not is this one
+        config = NetworkConfig(**{k: v for k, v in stored.items() if v or k != "residual"})
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: cannot be read as safetensors ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: not a weights file of this project ({error!r})") from error
     if encoder is not None and encoder.fingerprint != metadata.get("encoder_fingerprint"):
         raise WeightsError(
@@ -135,18 +124,41 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
             f"(python -m fusionlib train --encoder {encoder.name})"
         )
     net = FusionNet(config)
-    _load_state(net, {key.removeprefix("module."): value for key, value in tensors.items()}, path)
+    state = {key.removeprefix("module."): value for key, value in tensors.items()}
+    load_state(net, state, path, config)
     return Weights(net.eval(), path, digest, name, title, record)
 
 
-def _in_fixed_order(data: bytes) -> bytes:
-    """Metadata sorted (safetensors shuffles it), so that equal weights have equal sha256."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the tensors
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+def load_state(net: nn.Module, state: dict[str, Tensor], source: object, target: object) -> None:
+    """Fill a network; every key and every shape must fit.
+
+    Raises:
+        WeightsError: ``source`` does not fit ``target``, with up to ten keys of each kind that are
+            missing, unexpected or of another shape.
+    """
+    own = net.state_dict()
+    problems = {
+        "missing": own.keys() - state.keys(),
+        "unexpected": state.keys() - own.keys(),
+        "of other shape": {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape},
+    }
+    if any(problems.values()):
+        listed = "; ".join(
+            f"{len(keys)} {kind}: {', '.join(sorted(keys)[:LISTED])}"
+            for kind, keys in problems.items()
+            if keys
+        )
+        raise WeightsError(f"{source} does not fit {target}: {listed}")
+    net.load_state_dict(state)
+
+
+def _unpacked(metadata: dict[str, str]) -> dict[str, Any]:
+    """Metadata as `save_weights` got it."""
+    record = json.loads(metadata["record"])
+    if "config" not in metadata:
+        return record
+    # as files were written first: five keys, two of them JSON
+    return metadata | {"config": json.loads(metadata["config"]), "record": record}
 
 
 def _verified_digest(path: Path) -> str:
@@ -164,22 +176,3 @@ def _verified_digest(path: Path) -> str:
     if actual != expected:
         raise WeightsError(f"{path} is damaged: sha256 {actual}, expected {expected}")
     return actual
-
-
-def _load_state(net: FusionNet, tensors: dict[str, Any], path: Path) -> None:
-    own = net.state_dict()
-    problems = {
-        "missing": sorted(own.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - own.keys()),
-        "of other shape": sorted(
-            key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape
-        ),
-    }
-    if any(problems.values()):
-        told = "; ".join(
-            f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}"
-            for kind, keys in problems.items()
-            if keys
-        )
-        raise WeightsError(f"{path} does not fit {net.config}: {told}")
-    net.load_state_dict(tensors)

@@ -1,13 +1,10 @@
 """The frozen encoders, without any network: rows 33 and 34 of the fault list, and what they see."""
 
 import json
-import socket
-import time
-import types
 import zipfile
 from pathlib import Path
 
-import huggingface_hub.constants
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -19,9 +16,7 @@ from open_clip import factory, pretrained
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional as F
 
-from fusionlib import encoder as encoder_module
 from fusionlib.encoder import ImageEncoder, load_encoder
 from fusionlib.errors import EncoderError
 
@@ -40,29 +35,19 @@ CONFIGS = {
 CATS, ESPRESSO, TRIPOD = {281, 282, 283, 284, 285}, 967, 872  # classes of ImageNet
 
 
-class Contacted(Exception):
-    """Somebody tried to reach the network."""
-
-
 @pytest.fixture(autouse=True)
-def offline(tmp_path, monkeypatch):
-    """No network, an empty cache, and the list of hosts that were asked for."""
-    hosts = []
+def asked(tmp_path, monkeypatch):
+    """No network, an empty cache, and the models that the hub was asked for."""
+    repositories = []
 
-    def refuse(address, *args, **kwargs):
-        hosts.append(address[0])
+    def refuse(repository, timeout):
+        assert timeout <= 10
+        repositories.append(repository)
         raise OSError("no route to host")
 
-    def forbid(self, address):
-        raise Contacted(address)
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket.socket, "connect", forbid)
+    monkeypatch.setattr(huggingface_hub, "model_info", refuse)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(key, raising=False)
-    return hosts
+    return repositories
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +104,12 @@ def whole_network():
 # --- Embedded encoder -----------------------------------------------------------------------------
 
 
-def test_embedded_encoder_says_what_it_is(embedded):
+def test_embedded_encoder_says_what_it_is_and_is_always_the_same(embedded):
     assert (embedded.name, embedded.embed, embedded.size) == ("embedded", 1280, (224, 224))
     assert "not CLIP" in embedded.title and "ImageNet" in embedded.title
+    again, images = load_encoder("embedded"), torch.rand(2, 3, 64, 80)
+    assert again.fingerprint == embedded.fingerprint
+    assert torch.equal(again(images), embedded(images))
 
 
 def test_encoder_is_frozen(embedded):
@@ -134,26 +122,7 @@ def test_encoder_is_frozen(embedded):
     assert all(torch.equal(value, before[key]) for key, value in embedded.state_dict().items())
 
 
-def test_encoder_stays_frozen_inside_a_trained_module(embedded):
-    class Outer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder, self.layer = embedded, nn.BatchNorm1d(2)
-
-    outer = Outer().train()
-    assert outer.layer.training and not embedded.training
-    assert not any(module.training for module in embedded.modules())
-
-
-def test_encoder_is_deterministic(embedded):
-    images = torch.rand(2, 3, 64, 80)
-    assert torch.equal(embedded(images), embedded(images))
-    again = load_encoder("embedded")
-    assert again.fingerprint == embedded.fingerprint
-    assert torch.equal(again(images), embedded(images))
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 53), (224, 224), (500, 30)])
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (500, 30)])
 def test_size_of_a_constant_image_does_not_matter(embedded, size):
     expected = embedded(torch.full((1, 3, 224, 224), 0.3))
     found = embedded(torch.full((1, 3, *size), 0.3))
@@ -161,18 +130,13 @@ def test_size_of_a_constant_image_does_not_matter(embedded, size):
     assert (embedded(torch.full((1, 3, *size), 0.8)) - expected).abs().max() > 0.1
 
 
-def test_infrared_is_repeated_to_three_channels(embedded):
-    ir = torch.rand(2, 1, 40, 30)
+def test_infrared_is_repeated_and_images_are_resized_whole(embedded):
+    ir = torch.full((2, 1, 100, 400), 0.5)
+    ir[1, ..., :20] = 1  # a centre crop would not see this
     found = embedded(ir)
     assert found.shape == (2, 1280) and found.dtype == torch.float32
     assert torch.equal(found, embedded(torch.cat([ir] * 3, dim=1)))
-
-
-def test_image_is_resized_whole_and_not_cropped(embedded):
-    images = torch.full((1, 3, 100, 400), 0.5)
-    marked = images.clone()
-    marked[..., :20] = 1  # a centre crop would not see this
-    assert (embedded(marked) - embedded(images)).abs().max() > 0.1
+    assert (found[0] - found[1]).abs().max() > 0.1
 
 
 def test_embedded_encoder_equals_timm_with_grey_levels(embedded):
@@ -194,15 +158,6 @@ def test_embedded_encoder_knows_imagenet(embedded, name, expected):
     if name == "chelsea":
         assert len(CATS & set(scores.topk(5).indices.tolist())) >= 3  # the other two: a lynx, a bag
         assert scores[sorted(CATS)].sum() > 0.9
-
-
-def test_a_mirrored_cat_is_nearer_to_the_cat_than_coffee(embedded):
-    cat = photo("chelsea")
-    views = [cat, cat.flip(3), cat[..., 20:-20, 30:-30], photo("coffee"), photo("camera")]
-    one, mirrored, cut, coffee, camera = (embedded(view) for view in views)
-    near = min(F.cosine_similarity(one, other).item() for other in (mirrored, cut))
-    far = max(F.cosine_similarity(one, other).item() for other in (coffee, camera))
-    assert near > 0.8 > 0.5 > far
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
@@ -229,9 +184,8 @@ def own_features(model, image):
         return model.encode_image(preprocess(image)[None])
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path, suffix):
-    model, path = tiny("tiny", tmp_path / f"some weights{suffix}")
+def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path):
+    model, path = tiny("tiny", tmp_path / "some weights.pt")
     encoder = load_encoder(f"tiny/{path}")
     assert (encoder.embed, encoder.size, encoder.title) == (24, (224, 224), "CLIP tiny (open_clip)")
     image = Image.fromarray(skimage.data.chelsea()[:224, :224])
@@ -240,9 +194,8 @@ def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path, suffix):
     assert not any(p.requires_grad for p in encoder.parameters()) and not encoder.train().training
 
 
-@pytest.mark.parametrize("file", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
-def test_local_folder_gives_the_features_of_open_clip(tiny, tmp_path, file):
-    model, path = tiny("tiny", tmp_path / "folder" / file)
+def test_local_folder_gives_the_features_of_open_clip(tiny, tmp_path):
+    model, path = tiny("tiny", tmp_path / "folder" / "open_clip_model.safetensors")
     preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
     config = {"model_cfg": TINY, "preprocess_cfg": preprocess}
     (path.parent / "open_clip_config.json").write_text(json.dumps(config))
@@ -277,16 +230,6 @@ def test_networks_that_return_a_pair_give_their_first(monkeypatch):
     torch.testing.assert_close(encoder(torch.full((2, 3, 8, 8), 0.25)), torch.full((2, 3), 0.25))
 
 
-def test_real_vit_b_32_has_512_features():
-    visual = open_clip.create_model("ViT-B-32").visual
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    encoder = ImageEncoder(visual, name="v", title="v", size=(224, 224), mean=mean, std=std)
-    assert encoder.embed == 512
-    found = encoder(torch.rand(2, 1, 100, 130))
-    assert found.shape == (2, 512) and found.isfinite().all()
-    assert not torch.allclose(found[0], found[1])
-
-
 # --- r33: equal shapes, other function ------------------------------------------------------------
 
 
@@ -317,16 +260,6 @@ def test_r33_one_changed_weight_or_setting_is_in_the_fingerprint():
     assert build() == build()
     others = [build(bias=1e-7), build(mean=(0.4, 0.5, 0.5)), build(std=(0.5, 0.5, 0.6))]
     assert len({build(), *others}) == 4
-
-
-def test_fingerprint_does_not_depend_on_where_the_weights_came_from(tiny, tmp_path):
-    model, path = tiny("tiny")
-    elsewhere = tmp_path / "there" / "open_clip_model.safetensors"
-    elsewhere.parent.mkdir()
-    save_file(model.state_dict(), elsewhere)
-    (elsewhere.parent / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
-    one, other = load_encoder(f"tiny/{path}"), load_encoder(f"local-dir:{elsewhere.parent}")
-    assert one.fingerprint == other.fingerprint and one.name != other.name
 
 
 # --- Errors; nothing ever falls back --------------------------------------------------------------
@@ -364,104 +297,71 @@ def test_pickles_are_not_executed(tiny, tmp_path):
     assert (tmp_path / "executed").exists()  # the payload works
 
 
-@pytest.mark.parametrize("name", ["resnet", "", "ViT-B-32", "ViT-B-32/"])
-def test_names_of_no_known_form_are_refused(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet", r"not known.*'ViT-B-32/openai'.*'embedded'"),
+        ("ViT-B-32/", r"not known.*'ViT-B-32/openai'.*'embedded'"),
+        ("ViT-Z-1/openai", "no model 'ViT-Z-1'"),
+        ("ViT-B-32/opanai", r"neither a file nor a set of weights.*openai, .*laion2b_s34b_b79k"),
+    ],
+)
+def test_unknown_names_are_refused_and_the_known_ones_named(monkeypatch, asked, name, message):
     monkeypatch.setattr(open_clip, "create_model", never_built)
-    with pytest.raises(EncoderError, match=r"not known.*'ViT-B-32/openai'.*'embedded'"):
+    with pytest.raises(EncoderError, match=message):
         load_encoder(name)
+    assert not asked
 
 
-def test_unknown_model_is_refused(monkeypatch):
-    monkeypatch.setattr(open_clip, "create_model", never_built)
-    with pytest.raises(EncoderError, match=r"no model 'ViT-Z-1'"):
-        load_encoder("ViT-Z-1/openai")
-
-
-def test_unknown_tag_is_refused_and_the_known_ones_are_named(monkeypatch, offline):
-    monkeypatch.setattr(open_clip, "create_model", never_built)
-    with pytest.raises(EncoderError, match=r"neither a file nor a set of weights") as caught:
-        load_encoder("ViT-B-32/opanai")
-    tags = open_clip.list_pretrained_tags_by_model("ViT-B-32")
-    assert len(tags) > 3 and all(tag in str(caught.value) for tag in tags)
-    assert not offline
-
-
-@pytest.mark.parametrize("content", [None, "{}", "no json"])
-def test_folder_without_a_model_is_refused(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "no json", json.dumps({"model_cfg": TINY})])
+def test_folder_without_model_or_weights_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
         load_encoder(f"local-dir:{tmp_path}")
-    with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
-        load_encoder(f"local-dir:{tmp_path / 'missing'}")
 
 
-def test_folder_without_weights_is_not_replaced_by_random_ones(tmp_path):
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
-    with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
-        load_encoder(f"local-dir:{tmp_path}")
-
-
-@pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-32-quickgelu"])
-def test_torchscript_of_openai_is_not_opened(tmp_path, monkeypatch, model):
+def test_torchscript_of_openai_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", never_built)
     path = tmp_path / "ViT-B-32.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ViT-B-32/code/__torch__.py", "")
-        archive.writestr("ViT-B-32/data.pkl", b"")
-    with pytest.raises(EncoderError, match=r"TorchScript.*QuickGELU") as caught:
-        load_encoder(f"{model}/{path}")
+    with pytest.raises(EncoderError, match="TorchScript") as caught:
+        load_encoder(f"ViT-B-32/{path}")
     assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai " in str(caught.value)
     assert "'ViT-B-32-quickgelu/" in str(caught.value)
 
 
-def test_r34_missing_weights_without_network(monkeypatch, offline):
+@pytest.mark.parametrize(
+    ("tag", "local", "repository"),
+    [
+        ("openai", "ViT-B-32-quickgelu", "timm/vit_base_patch32_clip_224.openai"),
+        ("laion2b_s34b_b79k", "ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+    ],
+)
+def test_r34_missing_weights_without_network(monkeypatch, asked, tag, local, repository):
     monkeypatch.setattr(open_clip, "create_model", never_built)
-    begin = time.monotonic()
+    monkeypatch.setattr(pretrained, "download_pretrained", never_built)
     with pytest.raises(EncoderError) as caught:
-        load_encoder("ViT-B-32/openai")
-    assert time.monotonic() - begin < 10
-    message = str(caught.value)
-    assert "'ViT-B-32/openai'" in message
-    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai," in message
-    assert "--encoder 'ViT-B-32-quickgelu/path" in message
-    assert "--encoder embedded" in message
-    assert "no route to host" in message
-    assert offline == ["huggingface.co"]  # asked once, and nothing else was
-
-
-def test_r34_advice_for_a_model_without_quickgelu(offline):
-    with pytest.raises(EncoderError) as caught:
-        load_encoder("ViT-B-32/laion2b_s34b_b79k")
-    assert "--encoder 'ViT-B-32/path" in str(caught.value)
-    assert "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K," in str(caught.value)
-
-
-def test_r34_offline_mode_does_not_even_ask(monkeypatch, offline):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(open_clip, "create_model", never_built)
-    with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set"):
-        load_encoder("ViT-B-32/openai")
-    assert not offline
+        load_encoder(f"ViT-B-32/{tag}")
+    for part in (tag, repository, f"--encoder '{local}/path", "--encoder embedded", "no route"):
+        assert part in str(caught.value)
+    assert asked == [repository]
 
 
 def test_r34_download_that_breaks_off(monkeypatch):
     def broken(tag):
         raise FileNotFoundError("connection reset")
 
-    monkeypatch.setattr(
-        socket, "create_connection", lambda *a, **k: types.SimpleNamespace(close=lambda: None)
-    )
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *args, **options: None)
     monkeypatch.setattr(pretrained, "download_pretrained", broken)
     monkeypatch.setattr(open_clip, "create_model", never_built)
-    with pytest.raises(EncoderError, match=r"--encoder embedded.*connection reset"):
+    with pytest.raises(EncoderError, match=r"connection reset.*--encoder embedded"):
         load_encoder("ViT-B-32/openai")
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_cached_weights_are_used_without_any_connection(
-    tiny, tmp_path, monkeypatch, offline, quick
-):
+def test_cached_weights_are_used_without_any_connection(tiny, tmp_path, monkeypatch, asked, quick):
     """The layout of huggingface_hub: refs name a snapshot, the snapshot holds the file."""
     folder = tmp_path / "hub" / "models--someone--tiny"
     model, _ = tiny("tiny", folder / "snapshots" / "0123abc" / "open_clip_model.safetensors")
@@ -470,23 +370,15 @@ def test_cached_weights_are_used_without_any_connection(
     monkeypatch.setitem(pretrained._PRETRAINED, "tiny", {"theirs": tag})
     with pytest.raises(EncoderError, match=r"not on this machine.*huggingface\.co/someone/tiny,"):
         load_encoder("tiny/theirs")  # no reference to the snapshot yet
-    offline.clear()
+    assert asked == ["someone/tiny"]
+    asked.clear()
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("0123abc")
     encoder = load_encoder("tiny/theirs")
-    assert not offline
+    assert not asked
     assert encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert encoder.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
     kinds = {type(module).__name__ for module in encoder.network.modules()}
     assert ("QuickGELU" in kinds) == quick and ("GELU" in kinds) != quick
     for key, value in encoder.network.state_dict().items():
         assert torch.equal(value, model.visual.state_dict()[key])
-
-
-def test_cache_of_files_that_come_by_address(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    tag = {"url": "https://example.org/some/model.pt", "hf_hub": ""}
-    assert encoder_module._cached(tag) is None
-    (tmp_path / ".cache" / "clip").mkdir(parents=True)
-    (tmp_path / ".cache" / "clip" / "model.pt").write_bytes(b"weights")
-    assert encoder_module._cached(tag) == str(tmp_path / ".cache" / "clip" / "model.pt")

@@ -182,25 +182,6 @@ def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path)
     assert set(read_values(csv)["method"]) == {"a"}
 
 
-def test_kept_rows_are_in_every_write_however_it_ends(world, tmp_path, monkeypatch):
-    (folders, datasets), csv = world, tmp_path / "values.csv"
-    evaluate({"a": folders["a"]}, datasets, ["ag"], csv=csv, keep=True, jobs=1)
-    written, real = [], evaluation.write_values
-
-    def interrupted(frame, path):
-        written.append(set(zip(frame["method"], frame["metric"], strict=True)))
-        real(frame, path)
-        if len(written) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(evaluation, "write_values", interrupted)
-    monkeypatch.setattr(evaluation, "SAVE_SECONDS", -1)  # after each pair
-    with pytest.raises(KeyboardInterrupt):
-        evaluate({"b": folders["b"]}, datasets, ["ssim"], csv=csv, keep=True, jobs=1)
-    assert written == [{("a", "ag"), ("b", "ssim")}] * 3  # two pairs, then the last
-    assert read_values(csv)["method"].tolist().count("a") == 4
-
-
 @pytest.mark.parametrize("keep", [False, True])
 def test_no_old_value_of_an_image_stays_that_is_damaged_now(world, tmp_path, keep):
     csv, path = tmp_path / "values.csv", world[0]["a"] / "TNO" / "01.png"

@@ -10,7 +10,7 @@ from fusionlib import inference
 from fusionlib.datasets import Pair
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import luma, save_image
-from fusionlib.tiles import TILE, fuse_banded
+from fusionlib.tiles import GPU_TILE, TILE, fuse_banded
 
 
 @pytest.fixture(scope="module")
@@ -161,31 +161,39 @@ OUT_OF_MEMORY = [
 ]
 
 
+def on_gpu(fuser):
+    """The fuser as if it were on a GPU, and inputs of its network; all lies on the CPU."""
+    images = inference.to_tensors(*random_pair(50, 100))
+    features = [fuser.encoder(image) for image in images]
+    gpu = dataclasses.replace(fuser, device=torch.device("cuda"))
+    return gpu, [2 * image - 1 for image in images] + features
+
+
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_r42_out_of_memory_is_followed_by_one_try_in_smaller_tiles(fuser, monkeypatch, error):
-    pair = random_pair(50, 100)
-    expected = fuser(*pair)
-    scarce = Scarce(error, TILE - 1)
+    gpu, inputs = on_gpu(fuser)
+    expected = fuse_banded(gpu.net, *inputs, tile=GPU_TILE // 2)
+    scarce = Scarce(error, GPU_TILE - 1)
     monkeypatch.setattr(inference, "fuse_banded", scarce)
-    with pytest.warns(RuntimeWarning, match=f"100×50: out of memory.*{TILE // 2} pixels"):
-        fused = fuser(*pair)
-    assert scarce.tiles == [TILE, TILE // 2]
-    assert np.abs(fused - expected).max() < 1e-5
-    explicit = Scarce(None, TILE)
-    monkeypatch.setattr(inference, "fuse_banded", lambda *x, tile: explicit(*x, tile=TILE // 2))
-    assert np.array_equal(fused, fuser(*pair))
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_r42_there_is_no_third_try(fuser, monkeypatch, error):
-    scarce = Scarce(error, 0)
-    monkeypatch.setattr(inference, "fuse_banded", scarce)
+    with pytest.warns(RuntimeWarning, match=f"100×50: out of memory.*{GPU_TILE // 2} pixels"):
+        fused = gpu._in_bands(*inputs)
+    assert scarce.tiles == [GPU_TILE, GPU_TILE // 2]
+    assert torch.equal(fused, expected)
+    scarce.largest = 0  # nor is there a third try
     with (
         pytest.warns(RuntimeWarning, match="out of memory"),
-        pytest.raises(ImageError, match=r"100×50: not enough memory on cpu.*0\.0 GB"),
+        pytest.raises(ImageError, match=r"100×50: not enough memory on cuda.*0\.0 GB"),
     ):
+        gpu._in_bands(*inputs)
+    assert len(scarce.tiles) == 4
+
+
+def test_r42_on_a_cpu_smaller_tiles_would_not_help(fuser, monkeypatch):
+    scarce = Scarce(MemoryError(), 0)
+    monkeypatch.setattr(inference, "fuse_banded", scarce)
+    with pytest.raises(ImageError, match=r"100×50: not enough memory on cpu.*0\.0 GB"):
         fuser(*random_pair(50, 100))
-    assert len(scarce.tiles) == 2
+    assert scarce.tiles == [TILE]
 
 
 def test_r42_other_errors_are_not_taken_for_it(fuser, monkeypatch):

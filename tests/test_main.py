@@ -322,7 +322,7 @@ def test_evaluate_prints_means_with_intervals_and_writes_each_value(results, tmp
     values = read_values(csv)
     assert len(values) == 8 and set(values["method"]) == {"mine"}
     mean = values.loc[values["metric"] == "ag", "value"].mean()
-    assert f"AG ↑     {mean:9.4f}  [" in said and "Q_CV" not in said
+    assert f"Q_AG ↑   {mean:9.4f}  [" in said and "Q_CV" not in said
 
 
 def test_evaluate_by_another_protocol(results, capsys):
@@ -376,11 +376,11 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, capsys
 
 def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda size, device: None)
-    assert __main__._device("cuda") == torch.device("cuda")
+    assert __main__.check_device("cuda") == torch.device("cuda")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert __main__._device("cuda") == torch.device("cuda", 1)
-    assert __main__._device("cuda:0") == torch.device("cuda", 0)
-    assert __main__._device("cpu") == torch.device("cpu")
+    assert __main__.check_device("cuda") == torch.device("cuda", 1)
+    assert __main__.check_device("cuda:0") == torch.device("cuda", 0)
+    assert __main__.check_device("cpu") == torch.device("cpu")
 
 
 def test_r04_r49_means_over_what_is_left_state_both_numbers(results, tmp_path, capsys):

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fusionlib.baselines.published import Renaming, WeightsFile, load_network
-from fusionlib.errors import ImageError, PairError, WeightsError
+from fusionlib.errors import ImageError, WeightsError
+from fusionlib.inference import check_arrays
 
 Array = np.ndarray
 
@@ -55,16 +56,12 @@ class Method(ABC):
             ImageError: values outside [0, 1] or not finite, or a side below ``least_side``.
             WeightsError: published weights are missing or not what was published.
         """
-        if ir.ndim != 2 or vi.shape != (*ir.shape, 3):
-            raise PairError(f"shapes {ir.shape} and {vi.shape}: expected (H, W) and (H, W, 3)")
+        check_arrays(ir, vi)
         if min(ir.shape) < self.least_side:
             raise ImageError(
                 f"{self.title} cannot fuse {ir.shape[1]}×{ir.shape[0]}: "
-                f"each side must have at least {self.least_side} pixel(s)"
+                f"each side must have at least {self.least_side} pixels"
             )
-        for name, image in (("ir", ir), ("vi", vi)):
-            if not (image.min() >= 0 and image.max() <= 1):  # False for NaN
-                raise ImageError(f"{name}: expected values in [0, 1]")
         return self._fuse(ir, vi).astype(np.float32)
 
     @abstractmethod

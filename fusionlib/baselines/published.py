@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from fusionlib import download
 from fusionlib.errors import WeightsError
 from fusionlib.files import USER_DATA
+from fusionlib.weights import load_state
 
 RAW = "https://raw.githubusercontent.com"
-LISTED = 10  # keys an error message spells out
 Renaming = tuple[tuple[str, str], ...]  # (pattern, replacement) of regular expressions
-COUNTER = "num_batches_tracked"  # of BatchNorm, without effect on what a network computes
 
 
 @dataclass(frozen=True)
@@ -139,24 +138,9 @@ def load_network(
         WeightsError: see `WeightsFile.state`; or up to 10 keys that are missing, unexpected or of
             another shape.
     """
-    own = net.state_dict()
-    state = {
-        key: value for key, value in own.items() if key.endswith(COUNTER)
-    }  # older files lack it
+    # files older than this counter of BatchNorm, which has no effect, lack it
+    state = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     for file in files:
         state |= {renamed_key(key, renamed): value for key, value in file.state().items()}
-    problems = {
-        "missing": own.keys() - state.keys(),
-        "unexpected": state.keys() - own.keys(),
-        "of other shape": {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape},
-    }
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{len(keys)} {kind}: {', '.join(sorted(keys)[:LISTED])}"
-            for kind, keys in problems.items()
-            if keys
-        )
-        names = ", ".join(str(file.path) for file in files)
-        raise WeightsError(f"{names} does not fit {type(net).__name__}: {listed}")
-    net.load_state_dict(state)
+    load_state(net, state, ", ".join(str(file.path) for file in files), type(net).__name__)
     return net.eval().requires_grad_(False)
