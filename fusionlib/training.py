@@ -43,7 +43,7 @@ from fusionlib.weights import Weights, save_weights
 
 PACKAGE = Path(__file__).resolve().parent
 # what decides the numbers of a training; an edit elsewhere does not stop a resume
-DECISIVE = ("network.py", "losses.py", "crops.py", "clip.py", "recipe.py", "training.py")
+DECISIVE = ("network.py", "losses.py", "crops.py", "encoder.py", "recipe.py", "training.py")
 STATEFUL = ("net", "kept", "optimizer")
 VALIDATION_CROPS = 2  # of each validation pair
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")

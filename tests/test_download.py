@@ -183,7 +183,10 @@ OUT, TWICE, NEVER = "leads out", "has the name of another member", "cannot be un
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        *((["f", f"{way}evil"], OUT) for way in ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")),
+        *(
+            (["f", f"{way}evil"], f"evil.*{OUT}")
+            for way in ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")
+        ),
         *((["straße", "STRASSE"], TWICE), (["caf\u00e9", "cafe\u0301"], TWICE)),
         *((["a/f", "a//./f"], TWICE), (["a\\f", "a/f"], TWICE)),
         *((["a", "a/f"], NEVER), ([".", "f"], NEVER), (["n" * 300, "f"], NEVER)),
