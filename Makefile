@@ -5,7 +5,6 @@ PYTHON ?= python3
 PRESET ?= quick
 ENCODER ?= embedded
 DEVICE ?= cpu
-FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 # keep freed memory: convolutions on the CPU run in a third of the time
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
@@ -16,7 +15,7 @@ NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/
   -p no:cacheprovider --timeout 900
 TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.ipynb
 
-.PHONY: help paper test fuzz test-slow test-browser notebooks outputs bench lab lint verify clean
+.PHONY: help paper test test-slow test-browser notebooks outputs bench lab lint verify clean
 
 paper: .venv/current  ## environment, all notebooks, figures/, tables/, runs/<preset>/report/
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
@@ -28,10 +27,6 @@ test: .venv/current  ## the tests, and nbval over the notebooks
 
 test-slow: .venv/current  ## tests that take minutes
 	$(FAST) $(BIN)/python -m pytest -m slow
-
-# spoiled files through every reader, ten minutes, another seed each time
-fuzz: .venv/current  ## spoiled files through every reader, FUZZ_SECONDS=600
-	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 
 # needs chromium, or skips
 test-browser: .venv/current  ## JupyterLab and the report in a headless Chromium

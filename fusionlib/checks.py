@@ -16,7 +16,7 @@ from PIL import Image
 from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
-from fusionlib.datasets import Pair, load_pair
+from fusionlib.datasets import Pair, first_names, load_pair
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import image_size, is_grey, luma, pixel_sha256, read_vi
@@ -28,7 +28,6 @@ MAX_SHIFT = 0.03  # of the width; more is reported
 WIDTH = 256  # shifts are looked for in images of this width
 LEAST_SIDE = 48  # smaller images have too few edges to tell
 AGREEMENT = 0.015  # of the width, by which shifts of the whole and of its parts may differ
-LISTED = 10  # issues a message spells out
 
 
 @dataclass(frozen=True)
@@ -55,61 +54,53 @@ def inspect_pairs(
     """Read every pair, before work is put into any of them.
 
     Args:
-        pairs: what to look at.
+        pairs: what to read.
         on_bad: a pair that cannot be read is an error, or an issue and left out.
         reading: options of `fusionlib.datasets.load_pair`.
 
     Returns:
-        The pairs that can be used, and what is to be said: damaged pairs that were left out,
-        probably shifted ones, resized ones, and whether the two sides look swapped.
+        The pairs that can be used, and the issues: damaged, resized and probably shifted pairs,
+        and whether the two sides look swapped.
 
     Raises:
         ImageError, PairError: of the first pair that cannot be read, and how many more there are,
             unless they are skipped.
     """
-    good, issues, colours, bad = [], [], [], []
+    good, issues, bad = [], [], []
+    swapped = True  # until a pair says otherwise
     for pair in pairs:
         try:
             ir, vi = load_pair(pair, **reading)
-            shape, ir_is_grey = _stored(pair.ir)
         except (ImageError, PairError) as error:
-            bad.append(type(error)(f"{error}{_hint(pair)}"))
+            hint = _has_colour(pair.ir) is True and _has_colour(pair.vi) is False
+            hint = " The visible image is grey: are the two swapped?" if hint else ""
+            bad.append(type(error)(f"{error}{hint}"))
             issues.append(Issue(pair.dataset, pair.name, "damaged", str(bad[-1])))
             continue
         good.append(pair)
-        colours.append((ir_is_grey, is_grey(vi)))
-        if shape != ir.shape:
-            told = "from {}×{} to {}×{}".format(*shape[::-1], *ir.shape[::-1])
-            issues.append(Issue(pair.dataset, pair.name, "resized", f"infrared {told}"))
+        swapped = swapped and is_grey(vi) and bool(_has_colour(pair.ir))
+        if reading.get("resize") and (size := image_size(pair.ir)) != ir.shape:
+            detail = "infrared from {}×{} to {}×{}".format(*size[::-1], *ir.shape[::-1])
+            issues.append(Issue(pair.dataset, pair.name, "resized", detail))
         moved = shift(ir, luma(vi))
         if moved is not None and np.hypot(*moved) > MAX_SHIFT:
-            told = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
-            issues.append(Issue(pair.dataset, pair.name, "misaligned", f"possibly: {told}"))
+            detail = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
+            issues.append(Issue(pair.dataset, pair.name, "misaligned", f"possibly: {detail}"))
     if bad and on_bad == "error":
         more = f" ({len(bad) - 1} more; --on-bad skip leaves them out)" if len(pairs) > 1 else ""
         raise type(bad[0])(f"{bad[0]}{more}") from None
-    if colours and not any(ir for ir, _ in colours) and all(vi for _, vi in colours):
-        told = "all visible images are grey and all infrared ones coloured: swapped folders?"
-        issues.insert(0, Issue(pairs[0].dataset, "", "swapped", told))
+    if good and swapped:
+        detail = "all visible images are grey and all infrared ones coloured: swapped folders?"
+        issues.insert(0, Issue(pairs[0].dataset, "", "swapped", detail))
     return good, issues
 
 
-def _stored(path: Path) -> tuple[tuple[int, int], bool]:
-    """Height and width of an infrared file, and whether it is grey, as more than 8 bits are."""
+def _has_colour(path: Path) -> bool | None:
+    """Whether a file has colour; None if it cannot be read without a range, or at all."""
     try:
-        stored = read_vi(path)
-    except ImageError:  # float, or a depth that only `ir_range` makes an image
-        return image_size(path), True
-    return stored.shape[:2], is_grey(stored)
-
-
-def _hint(pair: Pair) -> str:
-    """A word on what may be the reason that a pair cannot be read."""
-    try:
-        swapped = is_grey(read_vi(pair.vi)) and not is_grey(read_vi(pair.ir))
+        return not is_grey(read_vi(path))
     except ImageError:
-        return ""
-    return " The visible image is grey: are the two swapped?" if swapped else ""
+        return None
 
 
 def shift(ir: Array, vi: Array) -> tuple[float, float] | None:
@@ -191,21 +182,14 @@ def compare_with_list(
 
 def summary(issues: Sequence[Issue]) -> str:
     """One line: how many of what, and the names of the first ten."""
-    kinds = dict.fromkeys(issue.status for issue in issues)
-    told = []
-    for kind in kinds:
-        names = [issue.name or issue.detail for issue in issues if issue.status == kind]
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        told.append(f"{len(names)} {kind}: {', '.join(names[:LISTED])}{more}")
-    return "; ".join(told)
+    names: dict[str, list[str]] = {}
+    for issue in issues:
+        names.setdefault(issue.status, []).append(issue.name or issue.detail)
+    return "; ".join(f"{len(of)} {status}: {first_names(of)}" for status, of in names.items())
 
 
 def require_listed(issues: Sequence[Issue], dataset: str) -> None:
-    """Refuse to measure images that are not those of the committed list.
-
-    Raises:
-        DatasetError: there are any.
-    """
+    """Raise DatasetError if there are images that are not those of the committed list."""
     if issues:
         raise DatasetError(
             f"{dataset} is not as in data/splits/{dataset}.csv: {summary(issues)}. Numbers of "

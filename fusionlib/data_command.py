@@ -29,8 +29,7 @@ def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
-    from fusionlib.datasets import DRAWN, chosen_root
-    from fusionlib.download import SOURCES
+    from fusionlib.datasets import DATASETS, DRAWN, chosen_root
     from fusionlib.splits import status
 
     if (root := chosen_root(options.root)) is None:
@@ -39,7 +38,7 @@ def _status(options: argparse.Namespace) -> None:
         table = pd.DataFrame(status(root))
         print(f"{root}\n{table.to_string(index=False)}")
         for name in table.loc[table["pairs"] == 0, "dataset"]:
-            print(f"missing: {name}, from {SOURCES[name].page}")
+            print(f"missing: {name}, from {DATASETS[name].page}")
         if not table["pairs"].any():
             print("without any of them the notebooks use synthetic scenes")
     for name, reason in baselines.missing().items():

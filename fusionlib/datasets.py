@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,12 @@ from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
 SYNTHETIC = "Synthetic"
 SCENES = DATA / "synthetic"  # the drawn scenes, with ir/ and vi/
 DRAWN = "synthetic"  # given as data root: the drawn scenes, whatever datasets are there
-LISTED = 10  # orphans an error message spells out
+LISTED = 10  # names a message spells out
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the paper says of a dataset, and where its official archive keeps the images.
+    """What the paper says of a dataset, and where its owner keeps the images.
 
     Attributes:
         name: as in the paper, and the folder below the data root.
@@ -31,6 +32,10 @@ class Dataset:
         scene: leading characters that names of one scene share, unless the committed list says
             more; 0 if every pair is its own scene.
         pinned: names that are always test pairs (shown in the paper's figures).
+        page: the owner's.
+        terms: in one line.
+        url: of the zip, where a program can fetch it.
+        how: what to do on the page, where none can.
     """
 
     name: str
@@ -39,34 +44,66 @@ class Dataset:
     layouts: tuple[tuple[str, str], ...]
     scene: int = 0
     pinned: tuple[str, ...] = ()
+    page: str = ""
+    terms: str = ""
+    url: str | None = None
+    how: str = ""
 
 
-_OURS = ("ir", "vi")
-DATASETS = {
-    dataset.name: dataset
-    for dataset in (
+_OURS, _GITHUB = ("ir", "vi"), "https://github.com"
+_ALL = (
+    Dataset(
+        "RoadScene",
+        train=200,
+        test=20,
         # crop_HR_visible is larger and not pixel-aligned: never used
-        Dataset("RoadScene", 200, 20, (_OURS, ("cropinfrared", "crop_LR_visible"))),
-        Dataset(
-            "LLVIP",
-            201,
-            20,
-            (_OURS, ("infrared/train", "visible/train"), ("infrared/test", "visible/test")),
-            scene=2,
-        ),
-        Dataset(
-            "MSRS",
-            217,
-            20,
-            (_OURS, ("train/ir", "train/vi"), ("test/ir", "test/vi")),
-            pinned=("00427D", "00927N"),
-        ),
-        Dataset("M3FD", 230, 20, (_OURS, ("Ir", "Vis"), ("IR", "VIS"))),
-        Dataset("TNO", 0, 55, (_OURS, ("IR", "VIS"))),
-        # drawn by data/synthetic/draw.py: as many to learn from as to look at
-        Dataset(SYNTHETIC, 8, 8, (_OURS,)),
-    )
-}
+        layouts=(_OURS, ("cropinfrared", "crop_LR_visible")),
+        page=f"{_GITHUB}/hanna-xu/RoadScene",
+        terms="no licence stated; from FLIR video; cite U2Fusion (TPAMI 2022)",
+        url=f"{_GITHUB}/hanna-xu/RoadScene/archive/ab71420f8fc96396eeb97eecf3694909b3feb656.zip",
+    ),
+    Dataset(
+        "LLVIP",
+        train=201,
+        test=20,
+        layouts=(_OURS, ("infrared/train", "visible/train"), ("infrared/test", "visible/test")),
+        scene=2,
+        page="https://bupt-ai-cz.github.io/LLVIP/",
+        terms="non-commercial use only, none that identifies persons; cite LLVIP (ICCVW 2021)",
+        how="Agree to the terms and download LLVIP.zip (infrared/ and visible/, not the raw data)",
+    ),
+    Dataset(
+        "MSRS",
+        train=217,
+        test=20,
+        layouts=(_OURS, ("train/ir", "train/vi"), ("test/ir", "test/vi")),
+        pinned=("00427D", "00927N"),
+        page=f"{_GITHUB}/Linfeng-Tang/MSRS",
+        terms="no licence stated; from MFNet; cite PIAFusion (Inf. Fusion 2022)",
+        url=f"{_GITHUB}/Linfeng-Tang/MSRS/archive/refs/heads/main.zip",
+    ),
+    Dataset(
+        "M3FD",
+        train=230,
+        test=20,
+        layouts=(_OURS, ("Ir", "Vis"), ("IR", "VIS")),
+        page=f"{_GITHUB}/JinyuanLiu-CV/TarDAL",
+        terms="no licence stated for the images; cite TarDAL (CVPR 2022)",
+        how="Download M3FD_Fusion.zip (300 pairs; M3FD_Detection.zip repeats their names)",
+    ),
+    Dataset(
+        "TNO",
+        train=0,
+        test=55,
+        layouts=(_OURS, ("IR", "VIS")),
+        page="https://figshare.com/articles/dataset/TNO_Image_Fusion_Dataset/1008029",
+        terms="free for research with credit to TNO; cite doi:10.6084/m9.figshare.1008029",
+        how="Download it and put the images of each scene into two folders, ir/ and vi/, under one"
+        " name: the archive's own folders, one a scene, are not read",
+    ),
+    Dataset(SYNTHETIC, 8, 8, (_OURS,)),  # drawn by data/synthetic/draw.py
+)
+DATASETS = {dataset.name: dataset for dataset in _ALL}
 REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
 
 
@@ -128,12 +165,9 @@ def pair_folders(
     ir, vi = Path(ir), Path(vi)
     ir_files, vi_files = (images_by_stem(folder, follow_links) for folder in (ir, vi))
     problems = []
-    for folder, orphans in ((ir, ir_files.keys() - vi_files), (vi, vi_files.keys() - ir_files)):
-        if orphans:
-            files = ir_files if folder == ir else vi_files
-            names = sorted(files[key].name for key in orphans)
-            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            problems.append(f"only in {folder}: {', '.join(names[:LISTED])}{more}")
+    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
+        if orphans := sorted(files[key].name for key in files.keys() - others):
+            problems.append(f"only in {folder}: {first_names(orphans)}")
     if problems:
         raise PairError(
             f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
@@ -157,21 +191,15 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
     known = known_dataset(dataset)
     folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
     pairs: dict[str, Pair] = {}
-    seen: set[tuple[int, int]] = set()
-    for ir, vi in known.layouts:
-        if not ((folder / ir).is_dir() and (folder / vi).is_dir()):
-            continue
-        stat = (folder / ir).stat()
-        if (stat.st_dev, stat.st_ino) in seen:  # "ir" and "IR" are one folder on some systems
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        links = {"follow_links": follow_links}
-        for pair in pair_folders(folder / ir, folder / vi, dataset, **links):
-            if pair.name in pairs:
-                raise DatasetError(
-                    f"{pair.name} stands both in {pairs[pair.name].ir} and {pair.ir}"
-                )
-            pairs[pair.name] = pair
+    seen: list[Path] = []
+    for ir, vi in ((folder / ir, folder / vi) for ir, vi in known.layouts):
+        if not (ir.is_dir() and vi.is_dir()) or any(map(ir.samefile, seen)):
+            continue  # "ir" and "IR" are one folder on some systems
+        seen.append(ir)
+        for pair in pair_folders(ir, vi, dataset, follow_links=follow_links):
+            other = pairs.setdefault(pair.name, pair)
+            if other is not pair:
+                raise DatasetError(f"{pair.name} stands both in {other.ir} and {pair.ir}")
     return [pairs[name] for name in sorted(pairs)]
 
 
@@ -186,10 +214,10 @@ def load_pair(
 
     Args:
         pair: what to read.
-        resize: ``"ir-to-vi"`` brings a smaller or larger infrared image to the size of the
-            visible one (bicubic) instead of refusing the pair.
-        ir_range: see `fusionlib.images.read_ir`.
-        ir_rgb: see `fusionlib.images.read_ir`.
+        resize: ``"ir-to-vi"`` brings the infrared image to the size of the visible one (bicubic)
+            instead of refusing the pair.
+        ir_range: see `fusionlib.images.read_ir`, also for ``ir_rgb``.
+        ir_rgb: ``"grey"`` or ``"luma"``.
 
     Returns:
         Infrared (H, W) and visible RGB (H, W, 3), float32 in [0, 1].
@@ -227,17 +255,18 @@ def known_dataset(dataset: str) -> Dataset:
     return DATASETS[dataset]
 
 
+def first_names(names: Sequence[str]) -> str:
+    """The first ten of some names, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a name can stand in a list and names a file of this folder, no other."""
     barred = ("Cc", "Cs", "Zl", "Zp")  # control, not Unicode, line and paragraph separators
     return name not in ("", ".", "..") and not any(
         letter in "/\\" or unicodedata.category(letter) in barred for letter in name
     )
-
-
-def leads_out(path: Path, folder: Path) -> bool:
-    """Whether a file is a link to something outside a folder."""
-    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
 
 
 def images_by_stem(folder: Path, follow_links: bool = False) -> dict[str, Path]:
@@ -252,10 +281,11 @@ def images_by_stem(folder: Path, follow_links: bool = False) -> dict[str, Path]:
         key = unicodedata.normalize("NFC", path.stem)
         if not is_plain_name(key):
             raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
-        if not follow_links and leads_out(path, folder):
+        target = path.resolve() if path.is_symlink() and not follow_links else path
+        if target is not path and not target.is_relative_to(folder.resolve()):
             raise PairError(
-                f"{path} is a link out of its folder, to {path.resolve()}; copy the file, link "
-                f"the whole folder instead, or allow it with --follow-links"
+                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
+                f"folder instead, or allow it with --follow-links"
             )
         if not path.is_file():
             raise PairError(f"{path}: not a file; remove it or give it another name")

@@ -9,11 +9,17 @@ import unicodedata
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import pooch
 
-from fusionlib.datasets import DATASETS, LISTED, Pair, check_pair, images_by_stem
+from fusionlib.datasets import (
+    DATASETS,
+    REAL,
+    Pair,
+    check_pair,
+    first_names,
+    images_by_stem,
+)
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
 
@@ -24,46 +30,6 @@ MAX_MEMBERS = 200_000
 TERMS_FILE = "TERMS.txt"
 BY_HAND = "python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
 NO_PAIRS = ("detection", "__macosx")  # folders of MSRS (labelled scenes) and of macOS's zips
-
-
-class Source(NamedTuple):
-    """The owner's page, the terms in one line, and a zip's address or what to do on the page."""
-
-    page: str
-    terms: str
-    url: str | None = None
-    how: str = ""
-
-
-GITHUB = "https://github.com"
-SOURCES = {
-    "RoadScene": Source(
-        f"{GITHUB}/hanna-xu/RoadScene",
-        "no licence stated; from FLIR video; cite U2Fusion (TPAMI 2022)",
-        f"{GITHUB}/hanna-xu/RoadScene/archive/ab71420f8fc96396eeb97eecf3694909b3feb656.zip",
-    ),
-    "LLVIP": Source(
-        "https://bupt-ai-cz.github.io/LLVIP/",
-        "non-commercial use only, none that identifies persons; cite LLVIP (ICCV Workshops 2021)",
-        how="Agree to the terms and download LLVIP.zip (infrared/ and visible/, not the raw data)",
-    ),
-    "MSRS": Source(
-        f"{GITHUB}/Linfeng-Tang/MSRS",
-        "no licence stated; from MFNet; cite PIAFusion (Inf. Fusion 2022)",
-        f"{GITHUB}/Linfeng-Tang/MSRS/archive/refs/heads/main.zip",
-    ),
-    "M3FD": Source(
-        f"{GITHUB}/JinyuanLiu-CV/TarDAL",
-        "no licence stated for the images; cite TarDAL (CVPR 2022)",
-        how="Download M3FD_Fusion.zip (300 pairs; M3FD_Detection.zip repeats their names)",
-    ),
-    "TNO": Source(
-        "https://figshare.com/articles/dataset/TNO_Image_Fusion_Dataset/1008029",
-        "free for research with credit to TNO; cite doi:10.6084/m9.figshare.1008029",
-        how="Download it and put the images of each scene into two folders, ir/ and vi/, under"
-        " one name: the archive's own folders, one a scene, are not read",
-    ),
-}
 
 
 def fetch(
@@ -127,7 +93,7 @@ def download(
     """Print the terms once, fetch the zip into ``cache``, `prepare` the dataset.
 
     Args:
-        dataset: a key of `SOURCES`.
+        dataset: one of `REAL`.
         root: data root, with a folder for each dataset.
         cache: folder of the zips, ``<dataset>.zip``; one put there by hand is taken, too.
         offline: use only what is in ``cache``.
@@ -159,10 +125,10 @@ def terms(dataset: str) -> str:
     return f"{dataset}: {source.terms}\nFrom {source.page}; nothing of it is re-distributed here.\n"
 
 
-def _source(dataset: str) -> Source:
-    if dataset not in SOURCES:
-        raise DatasetError(f"No dataset {dataset!r}; there are {', '.join(SOURCES)}.")
-    return SOURCES[dataset]
+def _source(dataset: str):
+    if dataset not in REAL:
+        raise DatasetError(f"No dataset {dataset!r}; there are {', '.join(REAL)}.")
+    return DATASETS[dataset]
 
 
 def extract(archive: Path | str, folder: Path | str) -> Path:
@@ -233,7 +199,7 @@ def prepare(
     name. Files keep their bytes, nothing different is overwritten, the terms go to ``TERMS.txt``.
 
     Args:
-        dataset: a key of `SOURCES`.
+        dataset: one of `REAL`.
         source: the zip, or the unpacked folder.
         root: data root, with a folder for each dataset.
         skip_orphans: leave out images without their other half, and print their names.
@@ -277,15 +243,14 @@ def _find_pairs(dataset: str, source: Path, skip_orphans: bool) -> dict[str, Pai
             if (twin := pairs.setdefault(stem.casefold(), pair)) is not pair:
                 raise DatasetError(f"{stem!r} is both {twin.ir} and {pair.ir}: give one folder.")
     if orphans:
-        text = f"{source}: {len(orphans)} files without their other half: "
-        text += ", ".join(orphans[:LISTED]) + ", …" * (len(orphans) > LISTED)
+        text = f"{len(orphans)} files without their other half: {first_names(orphans)}."
         if not skip_orphans:
-            raise DatasetError(f"{text}. Complete them, or skip them with --skip-orphans.")
-        print(f"{text}. They are left out.")
+            raise DatasetError(f"{source}: {text} Complete them, or skip them with --skip-orphans.")
+        print(f"{source}: {text} They are left out.")
     if not pairs:
         wanted = " or ".join(f"{ir}/ and {vi}/" for ir, vi in DATASETS[dataset].layouts)
         text = f"{source}: no pairs of {dataset} found below it. Expected: {wanted}."
-        raise DatasetError(f"{text} {SOURCES[dataset].how}")
+        raise DatasetError(f"{text} {DATASETS[dataset].how}")
     return pairs
 
 

@@ -8,11 +8,9 @@ import functools
 import hashlib
 import io
 import secrets
-import struct
 import warnings
-import zlib
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,10 +24,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs Ghostscript
 MAX_PIXELS = 64_000_000
 GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
-ADAM7 = (  # first column and row of each pass of an interlaced PNG, and the steps
-    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
-    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
-)
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
 
 Range = tuple[float, float]
@@ -47,10 +41,8 @@ def read_ir(
 
     Args:
         path: image file; 8-bit, 16-bit (divided by 65535) or float (must lie in [0, 1]).
-        ir_range: grey levels that become 0 and 1, for 16-bit and float files; values outside are
-            clipped.
-        ir_rgb: what to do with three channels: ``"grey"`` accepts them when they agree to 2
-            levels, ``"luma"`` converts pseudo-colour.
+        ir_range: levels that become 0 and 1; values outside are clipped.
+        ir_rgb: three channels must agree to 2 levels (``"grey"``), or their luma is taken.
         frame: which frame of an animation or multi-page file.
         max_pixels: larger images are refused before they are decoded.
 
@@ -74,18 +66,9 @@ def read_ir(
 
 
 def read_vi(path: Path | str, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Array:
-    """Read a visible image; grey files get three equal channels.
+    """Read a visible image as RGB, (H, W, 3), float32 in [0, 1]; grey gets three equal channels.
 
-    Args:
-        path: image file, colour or grey.
-        frame: which frame of an animation or multi-page file.
-        max_pixels: larger images are refused before they are decoded.
-
-    Returns:
-        RGB, (H, W, 3), float32 in [0, 1].
-
-    Raises:
-        ImageError: not an image, damaged, or of a kind named in the message.
+    Arguments and errors are those of `read_ir`.
     """
     image = _normalise(path, _decode(Path(path), frame, max_pixels))
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
@@ -100,11 +83,8 @@ def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
 def pixel_sha256(path: Path | str) -> str:
     """sha256 of depth, shape and stored levels of an image, whatever file format holds them.
 
-    What is read alike is hashed alike: lossless copies, colours of a palette, an orientation in
-    the file and the same image turned, grey and three equal channels.
-
-    Raises:
-        ImageError: not an image, damaged, or of a kind named in the message.
+    What is read alike is hashed alike: lossless copies, a palette and its colours, an orientation
+    and the image turned, grey and three equal channels. Raises ImageError as `read_ir`.
     """
     stored = _decode(Path(path), None, MAX_PIXELS)
     if stored.ndim == 3:
@@ -120,9 +100,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     """(height, width) from the header, without decoding the pixels.
 
     EXIF that turns the image counts where it stands before the pixels, as it almost always does.
-
-    Raises:
-        ImageError: not an image.
+    Raises ImageError for what is not an image.
     """
     _check_file(Path(path))
     try:
@@ -172,11 +150,7 @@ def replace_luma(rgb: Array, y: Array) -> Array:
 
 
 def check_target(path: Path | str) -> Path:
-    """The path, if its suffix names a format that `save_image` writes.
-
-    Raises:
-        ImageError: it does not.
-    """
+    """The path, if its suffix names a format that `save_image` writes; else ImageError."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError(
@@ -227,21 +201,17 @@ def _decode(path: Path, frame: int | None, max_pixels: int) -> Array:
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own remarks on size; checked below
+            warnings.simplefilter("ignore")  # Pillow's own on size; checked below
             # by name Pillow would map the file, and so garble TIFF files with an orientation
             with path.open("rb") as file:
                 with Image.open(file, formats=FORMATS) as image:
-                    _check_size(path, image, max_pixels)
-                    _check_frame(path, image, frame)
+                    _check_header(path, image, frame, max_pixels)
                     if image.format == "PNG":
                         image.verify()  # the pixels' checksums, which decoding skips
-                        _check_png_rows(path, file)
                 file.seek(0)
                 with Image.open(file, formats=FORMATS) as image:
                     image.seek(frame or 0)
-                    _check_size(path, image, max_pixels)  # pages differ in size
-                    if image.format == "TIFF":
-                        _check_tiff_strips(path, image)
+                    _check_header(path, image, frame, max_pixels)  # pages differ in size
                     image.load()
                     image = ImageOps.exif_transpose(image)
         return _to_array(path, image)
@@ -267,50 +237,15 @@ def _check_file(path: Path) -> None:
     raise ImageError(f"{path}: {what}, not an image")
 
 
-def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
+def _check_header(path: Path, image: Image.Image, frame: int | None, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}")
-
-
-def _check_frame(path: Path, image: Image.Image, frame: int | None) -> None:
     frames = getattr(image, "n_frames", 1)
     if frame is None and frames > 1:
         raise ImageError(f"{path}: has {frames} frames; choose one with frame=0…{frames - 1}")
     if frame is not None and not 0 <= frame < frames:
         raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
-
-
-def _check_png_rows(path: Path, file: BinaryIO) -> None:
-    """Refuse a PNG that holds fewer rows than it declares: Pillow leaves the rest black."""
-    file.seek(16)
-    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", file.read(13))
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]  # of a pixel
-    needed = 0
-    for left, top, across, down in ADAM7 if is_interlaced else [(0, 0, 1, 1)]:
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        needed += rows * (1 + -(-columns * bits // 8)) if min(rows, columns) > 0 else 0
-    inflater, got = zlib.decompressobj(), 0
-    file.seek(8)
-    while got < needed and len(head := file.read(8)) == 8:
-        size, name = struct.unpack(">I4s", head)
-        packed = file.read(size + 4)[:size]  # without the checksum
-        while name == b"IDAT" and packed and got < needed:  # in pieces: it may be a bomb
-            got += len(inflater.decompress(packed, 1 << 20))
-            packed = inflater.unconsumed_tail
-    if got < needed:
-        raise ImageError(f"{path}: damaged, it has {got} of {needed} bytes of pixels")
-
-
-def _check_tiff_strips(path: Path, image: Image.Image) -> None:
-    """Refuse a TIFF without a strip for every row: Pillow leaves the rest black."""
-    covered: dict[object, int] = {}  # by how the pixels are stored: each channel may be by itself
-    for _, (left, top, right, bottom), _, how in image.tile:
-        how = how[0] if isinstance(how, tuple) else how
-        covered[how] = covered.get(how, 0) + (right - left) * (bottom - top)
-    width, height = image.size
-    if any(pixels < width * height for pixels in covered.values()):
-        raise ImageError(f"{path}: damaged, it has no pixels for some of its {height} rows")
 
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
@@ -322,21 +257,19 @@ def _to_array(path: Path, image: Image.Image) -> Array:
     """Pixels as stored: uint8, uint16, int32 or float32, (H, W) or (H, W, 3)."""
     if image.mode in ("P", "1"):
         _note_conversion(image.mode)
-    key = image.info.get("transparency")  # one grey level or colour, or alpha of a palette
+    alpha, key = 255, image.info.get("transparency")  # one level or colour, or a palette's alpha
     if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
-        opaque = 0 if (np.asarray(image) == key).any() else 255
+        alpha = 0 if (np.asarray(image) == key).any() else 255
     elif key is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         if isinstance(key, tuple) and max(key) > 255:  # of 16-bit colour Pillow keeps 8 bits
             image.info["transparency"] = tuple(level >> 8 for level in key)
         image = image.convert("RGBA")
-        opaque = image.getchannel("A").getextrema()[0]
+        alpha = image.getchannel("A").getextrema()[0]
         image = image.convert("RGB")
-    else:
-        opaque = 255
-    if opaque < 255:
+    if alpha < 255:
         raise ImageError(
-            f"{path}: has transparent pixels (alpha down to {opaque}); what lies behind them "
-            f"is unknown. Save it without an alpha channel."
+            f"{path}: has transparent pixels (alpha down to {alpha}); what lies behind them is "
+            f"unknown. Save it without an alpha channel."
         )
     if image.mode in ("P", "1"):
         image = image.convert("RGB")

@@ -114,14 +114,19 @@ def draw_split(
     return parts | dict.fromkeys(train[:count], "val")
 
 
+def _draw(dataset: str, name: str) -> str:
+    """A sort key: a random order that does not depend on which other names are present."""
+    return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
+
+
 def _draw_test(known: Dataset, scene: Mapping[str, str]) -> list[str]:
     """Pinned pairs, then whole scenes, the smallest first, up to the paper's count."""
     wanted = min(known.test, len(scene) // 2 if known.train else len(scene))
     chosen = [name for name in known.pinned if name in scene][:wanted]
     barred = {scene[name] for name in chosen}
     members: dict[str, list[str]] = {}
-    for name, place in scene.items():
-        members.setdefault(place, []).append(name)
+    for name, its_scene in scene.items():
+        members.setdefault(its_scene, []).append(name)
     pool: list[str] = []
     for names in sorted(members.values(), key=len):  # stable within a size
         if len(chosen) + len(pool) < wanted and scene[names[0]] not in barred:
@@ -168,28 +173,22 @@ def status(root: Path | str) -> list[dict[str, object]]:
     rows = []
     for name in REAL:
         pairs = find_pairs(root, name)
-        parts = split_pairs(pairs, name)
-        committed = read_split(name)
-        present = {pair.name for pair in pairs}
+        count = {part: len(found) for part, found in split_pairs(pairs, name).items()}
+        present, listed = {pair.name for pair in pairs}, read_list(name).keys()
         rows.append(
             {
                 "dataset": name,
                 "pairs": len(pairs),
-                "train": len(parts["train"]) + len(parts["val"]),
-                "of it val": len(parts["val"]),
-                "test": len(parts["test"]),
+                "train": count["train"] + count["val"],
+                "of it val": count["val"],
+                "test": count["test"],
                 "train (paper)": DATASETS[name].train,
                 "test (paper)": DATASETS[name].test,
-                "listed but missing": len(committed.keys() - present),
-                "split": "committed" if present and present == committed.keys() else "drawn",
+                "listed but missing": len(listed - present),
+                "split": "committed" if present and present == listed else "drawn",
             }
         )
     return rows
-
-
-def _draw(dataset: str, name: str) -> str:
-    """A place in a random order that does not depend on which other names are present."""
-    return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
 
 
 def find_parts(

@@ -1,5 +1,6 @@
 """Fetching and unpacking; rows 24 to 29 of the table of faults, against a local server."""
 
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -16,7 +17,8 @@ import pytest
 from PIL import Image
 
 from fusionlib import download as module
-from fusionlib.download import SOURCES, download, extract, fetch, terms
+from fusionlib.datasets import DATASETS
+from fusionlib.download import download, extract, fetch, terms
 from fusionlib.errors import DatasetError, DownloadError
 
 BODY = bytes(range(256)) * 400  # 102,400 bytes
@@ -76,9 +78,6 @@ def zip_of(path, files):
     return path
 
 
-# ---- fetch
-
-
 def test_fetch_makes_the_folder_and_leaves_nothing_but_the_file(server, tmp_path):
     target = tmp_path / "new" / "a.bin"
     assert fetch(server.url + "file", target, sha256=SHA) == target
@@ -121,12 +120,9 @@ def test_r24_without_a_hash_only_a_whole_zip_gets_its_name(server, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a", "ftp://host/a", "http://[bad/a"])
-def test_r24_every_fault_of_a_network_or_address_is_one_error(tmp_path, url):
+def test_r24_every_fault_of_network_address_or_target_is_one_error(server, tmp_path, url):
     with pytest.raises(DownloadError, match=r"Run again\. By hand"):
         fetch(url, tmp_path / "a", timeout=(1, 1))
-
-
-def test_r24_a_target_that_cannot_be_written_is_the_same_error(server, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DownloadError, match=r"Not a directory|exists"):
         fetch(server.url + "file", tmp_path / "file" / "a", sha256=SHA)
@@ -141,22 +137,17 @@ def test_r25_silent_server_is_given_up(server, tmp_path, path):
     assert inspect.signature(fetch).parameters["timeout"].default == (10, 60)
 
 
-@pytest.mark.parametrize("offline", [True, False])
-def test_r25_present_file_is_no_attempt(server, tmp_path, offline):
-    (tmp_path / "a").write_bytes(BODY)
-    for sha256 in (SHA, None):
-        fetch(server.url + "file", tmp_path / "a", sha256=sha256, offline=offline)
-    assert server.requests == [] and [f.name for f in tmp_path.iterdir()] == ["a"]
-
-
 def test_r25_offline_says_file_place_and_hash(server, tmp_path):
     target = tmp_path / "data.zip"
+    target.write_bytes(BODY)
+    for sha256, offline in ((SHA, True), (SHA, False), (None, True), (None, False)):
+        assert fetch(server.url + "file", target, sha256=sha256, offline=offline) == target
     target.write_bytes(b"wrong")
     with pytest.raises(DownloadError) as error:
         fetch(server.url + "file", target, sha256=SHA, offline=True)
     for text in ("data.zip", str(target), SHA, server.url + "file"):
         assert text in str(error.value)
-    assert server.requests == []
+    assert server.requests == [] and [f.name for f in tmp_path.iterdir()] == ["data.zip"]
 
 
 def test_r28_two_processes_fetch_once(server, tmp_path):
@@ -165,9 +156,6 @@ def test_r28_two_processes_fetch_once(server, tmp_path):
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert server.requests == ["/slow"] and (tmp_path / "a").read_bytes() == BODY
-
-
-# ---- extract
 
 
 def assert_refused(archive, match):
@@ -184,27 +172,35 @@ def test_extract_gives_every_file_its_bytes(tmp_path):
     found = {f.relative_to(target).as_posix(): f for f in target.rglob("*") if f.is_file()}
     assert {name: path.read_bytes() for name, path in found.items()} == files
     assert left_in(target.parent) == ["out"]
+    with pytest.raises(DatasetError, match="not empty"):  # never mixed with other files
+        extract(zip_of(tmp_path / "a", {"f": b"1"}), target)
+    assert len(list(target.rglob("*"))) == 6
 
 
-def test_extract_never_mixes_with_other_files(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_text("precious")
-    assert_refused(zip_of(tmp_path / "a.zip", {"f": b"1"}), "not empty")
-    assert (tmp_path / "out" / "mine").read_text() == "precious"
+OUT, TWICE, NEVER = "leads out", "has the name of another member", "cannot be unpacked"
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "/evil", "\\evil", "C:\\evil", "c:evil", "a\\..\\..\\evil"]
+    ("names", "match"),
+    [
+        *(
+            (["f", f"{way}evil"], f"evil.*{OUT}")
+            for way in ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")
+        ),
+        *((["straße", "STRASSE"], TWICE), (["caf\u00e9", "cafe\u0301"], TWICE)),
+        *((["a/f", "a//./f"], TWICE), (["a\\f", "a/f"], TWICE)),
+        *((["a", "a/f"], NEVER), ([".", "f"], NEVER), (["n" * 300, "f"], NEVER)),
+    ],
 )
-def test_r26_name_that_leads_out(tmp_path, name):
-    assert_refused(zip_of(tmp_path / "a.zip", {"f": b"", name: b"x"}), "evil.*leads out")
+def test_r26_name_that_leads_out(tmp_path, names, match):
+    assert_refused(zip_of(tmp_path / "a.zip", dict.fromkeys(names, b"x")), match)
     assert not list(tmp_path.parent.glob("evil"))
 
 
 def test_r26_name_that_is_cut_at_a_zero_byte(tmp_path):
     archive = zip_of(tmp_path / "a.zip", {"ab": b"x"})
     archive.write_bytes(archive.read_bytes().replace(b"ab", b"a\0"))
-    assert_refused(archive, "leads out")
+    assert_refused(archive, OUT)
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666])
@@ -212,20 +208,6 @@ def test_r26_links_and_devices(tmp_path, mode):
     info = zipfile.ZipInfo("odd")
     info.create_system, info.external_attr = 3, mode << 16
     assert_refused(zip_of(tmp_path / "a.zip", {info: b"/etc/passwd"}), "'odd' is a link")
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [("straße", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("a/f", "a//./f"), ("a\\f", "a/f")],
-)
-def test_r26_names_that_are_one_on_some_file_system(tmp_path, one, two):
-    archive = zip_of(tmp_path / "a.zip", {one: b"1", two: b"2"})
-    assert_refused(archive, "has the name of another member")
-
-
-@pytest.mark.parametrize(("one", "two"), [("a", "a/f"), (".", "f"), ("n" * 300, "f")])
-def test_r26_names_that_no_file_can_have(tmp_path, one, two):
-    assert_refused(zip_of(tmp_path / "a.zip", {one: b"1", two: b"2"}), "cannot be unpacked")
 
 
 def test_r27_bomb(tmp_path, monkeypatch):
@@ -236,21 +218,17 @@ def test_r27_bomb(tmp_path, monkeypatch):
     assert_refused(archive, "'b' makes it 1200 bytes, more than 1000")
     monkeypatch.setattr(module, "MAX_BYTES", 1200)
     extract(archive, tmp_path / "out")
-
-
-def test_r27_too_many_members(tmp_path, monkeypatch):
     assert (module.MAX_RATIO, module.MAX_MEMBERS) == (200, 200_000)  # as the table of faults says
     monkeypatch.setattr(module, "MAX_MEMBERS", 5)
-    assert_refused(
-        zip_of(tmp_path / "a.zip", {str(n): b"" for n in range(6)}), "'5' is one of more"
-    )
-
-
-def test_r27_member_that_holds_more_than_it_declares(tmp_path):
-    archive = zip_of(tmp_path / "a.zip", {"f": b"x" * 1000})
+    archive = zip_of(tmp_path / "b.zip", {str(n): b"" for n in range(6)})
+    with pytest.raises(DatasetError, match="'5' is one of more"):
+        extract(archive, tmp_path / "more")
+    archive = zip_of(tmp_path / "a.zip", {"f": b"x" * 1000})  # holds more than it declares
     data = archive.read_bytes().replace((1000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     archive.write_bytes(data)
-    assert_refused(archive, "cannot be unpacked")
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        extract(archive, tmp_path / "less")
+    assert left_in(tmp_path) == ["a.zip", "b.zip", "out"]
 
 
 def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
@@ -263,9 +241,6 @@ def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
     for data in (flipped, locked, sound[:12_000], b"Rar!\x1a\x07\x01\x00", b""):
         archive.write_bytes(data)
         assert_refused(archive, "cannot be unpacked.*unpack it and give the folder")
-
-
-# ---- download
 
 
 def archive_of(*names):
@@ -281,7 +256,12 @@ def test_r29_download_by_hand_says_where_and_how(tmp_path, dataset, capsys):
     with pytest.raises(DownloadError) as error:
         download(dataset, tmp_path / "root", cache=tmp_path / "cache")
     command = f"python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
-    for text in (SOURCES[dataset].page, "ownload", command, str(tmp_path / f"cache/{dataset}.zip")):
+    for text in (
+        DATASETS[dataset].page,
+        "ownload",
+        command,
+        str(tmp_path / f"cache/{dataset}.zip"),
+    ):
         assert text in str(error.value)
     assert terms(dataset) in capsys.readouterr().out and left_in(tmp_path) == []
 
@@ -297,7 +277,8 @@ def test_r25_zip_put_into_the_cache_by_hand_is_used(tmp_path):
 
 def test_r29_download_shows_terms_once_and_keeps_them(server, tmp_path, monkeypatch, capsys):
     server.bodies["/msrs"] = archive_of("MSRS-main/train/ir/1D.png", "MSRS-main/train/vi/1D.png")
-    monkeypatch.setitem(SOURCES, "MSRS", SOURCES["MSRS"]._replace(url=server.url + "msrs"))
+    source = dataclasses.replace(DATASETS["MSRS"], url=server.url + "msrs")
+    monkeypatch.setitem(DATASETS, "MSRS", source)
     note = tmp_path / "root" / "MSRS" / "TERMS.txt"
     assert download("MSRS", tmp_path / "root", cache=tmp_path / "cache") == 1
     shown = capsys.readouterr().out

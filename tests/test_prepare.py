@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fusionlib.datasets import DATASETS, REAL, find_pairs
-from fusionlib.download import SOURCES, prepare, terms
+from fusionlib.download import prepare, terms
 from fusionlib.errors import DatasetError, PairError
 from fusionlib.files import lock
 
@@ -117,17 +117,14 @@ def test_prepare_takes_its_own_dataset_and_never_another(tmp_path, dataset):
         prepare(dataset, source, root)
 
 
-def test_prepare_says_that_the_archive_of_tno_is_not_read_as_it_is(tmp_path):
-    scenes = [f"TNO/Athena/{scene}/{name}.bmp" for scene in "ab" for name in ("IR_1", "VIS_1")]
-    with pytest.raises(DatasetError, match=r"no pairs of TNO.* two folders, ir/ and vi/"):
-        prepare("TNO", tree(tmp_path / "source", *scenes), tmp_path / "root")
-
-
-def test_prepare_in_place_changes_nothing(tmp_path):
-    root = tree(tmp_path / "root", "MSRS/ir/a.png", "MSRS/vi/a.png")
-    before = (root / "MSRS/ir/a.png").stat().st_mtime_ns
+def test_prepare_in_place_changes_nothing_and_completes_what_is_there(tmp_path):
+    root = tree(tmp_path / "root", "MSRS/ir/mine.png", "MSRS/vi/mine.png")
+    before = (root / "MSRS/ir/mine.png").stat().st_mtime_ns
     assert prepare("MSRS", root, root) == prepare("MSRS", root / "MSRS", root) == 1
-    assert (root / "MSRS/ir/a.png").stat().st_mtime_ns == before
+    assert (root / "MSRS/ir/mine.png").stat().st_mtime_ns == before
+    source = tree(tmp_path / "source", *OFFICIAL["MSRS"])
+    assert prepare("MSRS", source, root) == prepare("MSRS", source, root) == 2
+    assert placed(root, "MSRS")[0] == {"mine.png", "1D.png", "2N.png"}
 
 
 def test_prepare_pairs_by_stem_never_by_order(tmp_path, capsys):
@@ -155,9 +152,8 @@ def test_prepare_refuses_one_name_twice(tmp_path):
 def test_prepare_refuses_pairs_that_do_not_fit(tmp_path):
     source = tree(tmp_path / "source", "ir/b.png")
     png(source / "vi" / "b.png", size=(12, 8))
-    with pytest.raises(
-        DatasetError, match=r"ir.b\.png and .*vi.b\.png: sizes differ: 6×4 and 12×8"
-    ):
+    sizes = r"ir.b\.png and .*vi.b\.png: sizes differ: 6×4 and 12×8"
+    with pytest.raises(DatasetError, match=sizes):
         prepare("M3FD", source, tmp_path / "root")
     (source / "vi" / "b.png").write_bytes(b"text")
     with pytest.raises(DatasetError, match=r"b\.png: cannot be read as an image"):
@@ -176,13 +172,6 @@ def test_prepare_never_overwrites_another_file(tmp_path, there):
     assert [f for f in (tmp_path / "root").rglob("*.png") if f != old] == []
 
 
-def test_prepare_completes_what_is_there(tmp_path):
-    root = tree(tmp_path / "root", "MSRS/ir/mine.png", "MSRS/vi/mine.png")
-    source = tree(tmp_path / "source", *OFFICIAL["MSRS"])
-    assert prepare("MSRS", source, root) == prepare("MSRS", source, root) == 2
-    assert placed(root, "MSRS")[0] == {"mine.png", "1D.png", "2N.png"}
-
-
 def test_prepare_on_a_full_disk_leaves_no_half_dataset(tmp_path, monkeypatch):
     source, copied = tree(tmp_path / "source", *OFFICIAL["MSRS"]), []
 
@@ -198,10 +187,14 @@ def test_prepare_on_a_full_disk_leaves_no_half_dataset(tmp_path, monkeypatch):
 
 
 def test_prepare_names_wrong_arguments(tmp_path):
-    with pytest.raises(DatasetError, match=r"No dataset 'KITTI'.*RoadScene, .*TNO"):
-        prepare("KITTI", tmp_path, tmp_path / "root")
-    with pytest.raises(DatasetError, match="nowhere does not exist"):
-        prepare("MSRS", tmp_path / "nowhere", tmp_path / "root")
+    scenes = [f"TNO/Athena/{scene}/{name}.bmp" for scene in "ab" for name in ("IR_1", "VIS_1")]
+    for dataset, source, match in (
+        ("KITTI", tmp_path, r"No dataset 'KITTI'.*RoadScene, .*TNO"),
+        ("MSRS", tmp_path / "nowhere", "nowhere does not exist"),
+        ("TNO", tree(tmp_path / "own", *scenes), r"no pairs of TNO.* two folders, ir/ and vi/"),
+    ):
+        with pytest.raises(DatasetError, match=match):
+            prepare(dataset, source, tmp_path / "root")
 
 
 def test_r26_prepare_writes_nothing_for_a_hostile_archive(tmp_path):
@@ -228,12 +221,11 @@ def test_r28_second_prepare_waits_and_takes_the_result(tmp_path):
 
 
 def test_r29_every_dataset_has_terms_and_a_way_and_the_readme_agrees():
-    assert sorted(SOURCES) == sorted(REAL)
-    for name, source in SOURCES.items():
+    for name in REAL:
+        source = DATASETS[name]
         assert source.url or source.how
         assert source.terms in terms(name) and source.page in terms(name)
         (row,) = [line for line in README.splitlines() if line.startswith(f"| {name} |")]
-        assert source.page in row and ("No licence stated" in row) == (
-            "no licence stated" in source.terms
-        )
+        unstated = "no licence stated" in source.terms
+        assert source.page in row and ("No licence stated" in row) == unstated
     assert "non-commercial" in terms("LLVIP") and "cite" in terms("LLVIP")

@@ -1,0 +1,109 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.color import rgb2ycbcr
+
+from fusionlib.errors import FusionError, ImageError
+from fusionlib.images import luma, luma8, replace_luma, save_image
+
+RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+COLOURS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def test_luma_is_rounded_half_up_from_the_exact_value():
+    rgb = np.stack(np.mgrid[0:256:3, 0:256:3, 0:256], axis=-1).reshape(1, -1, 3)
+    rgb = np.concatenate([rgb, np.arange(256).repeat(3).reshape(1, -1, 3)], axis=1)  # all greys
+    thousandths = rgb @ [299, 587, 114]
+    assert (thousandths % 1000 == 500).sum() > 1000
+    for dtype in (np.float32, np.float64):
+        assert (luma8((rgb / 255).astype(dtype)) == (thousandths + 500) // 1000).all()
+    exact = luma((rgb / 255).astype(np.float32))
+    assert exact.dtype == np.float32 and np.abs(exact - thousandths / 255_000).max() < 1e-6
+
+
+def test_replace_luma_keeps_chroma_and_sets_luma(tmp_path):
+    rng = np.random.default_rng(4)  # nothing leaves [0, 1]
+    rgb = (rng.integers(77, 178, (40, 50, 3)) / 255).astype(np.float32)
+    y = (luma(rgb) + rng.uniform(-0.3, 0.3, (40, 50))).astype(np.float32)
+    fused = replace_luma(rgb, y)
+    assert fused.dtype == np.float32
+    before, after = rgb2ycbcr(rgb.astype(float)), rgb2ycbcr(fused.astype(float))
+    assert np.abs(after[:, :, 1:] - before[:, :, 1:]).max() < 1e-3  # of 224 levels
+    assert np.abs((after[:, :, 0] - 16) / 219 - y).max() < 1e-5
+    saved = Image.open(save_image(tmp_path / "fused.png", fused)).convert("YCbCr")
+    stored = Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).convert("YCbCr")
+    difference = np.asarray(saved, int) - np.asarray(stored, int)
+    assert np.abs(difference[:, :, 1:]).max() <= 1
+    assert np.abs(np.asarray(saved, int)[:, :, 0] - y * 255).max() <= 1.5  # three roundings
+
+
+def test_replace_luma_by_its_own_changes_nothing_and_stays_in_range():
+    rgb = (COLOURS / 255).astype(np.float32)
+    assert np.abs(replace_luma(rgb, luma(rgb)) - rgb).max() < 1e-6
+    for value in (0, 1):
+        fused = replace_luma(rgb, np.full(rgb.shape[:2], value, np.float32))
+        assert fused.min() >= 0 and fused.max() <= 1
+        assert (fused == value).any(axis=2).all()  # some channel of each pixel is clipped
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_save_rounds_half_to_even_and_clips(tmp_path, dtype):
+    values = {0.1: 26, 0.3: 76, 0.5: 128, 0.7: 178, 0.9: 230}  # 25.5, 76.5, 127.5, 178.5, 229.5
+    values |= {-0.2: 0, 1.7: 255, 0: 0, 1: 255, 0.499 / 255: 0, 0.501 / 255: 1}
+    path = save_image(tmp_path / "a.png", np.array([list(values)], dtype))
+    assert np.asarray(Image.open(path)).tolist() == [list(values.values())]
+
+
+@pytest.mark.parametrize("image", [RAMP, COLOURS], ids=["grey", "colour"])
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "new/folders/a.tiff"])
+def test_save_returns_the_path_of_the_levels(tmp_path, name, image):
+    path = save_image(str(tmp_path / name), image)
+    assert path == tmp_path / name
+    assert (np.asarray(Image.open(path)) == image).all()
+    assert os.listdir(path.parent) == [path.name]
+    bytes_before = path.read_bytes()
+    assert save_image(path, image).read_bytes() == bytes_before  # no time stamp
+
+
+@pytest.mark.parametrize(
+    "name, image, word",
+    [
+        ("a.png", np.zeros(4), "shape"),
+        ("a.png", np.zeros((4, 4, 4)), "shape"),
+        ("a.png", np.zeros((1, 4, 4, 3)), "shape"),
+        ("a.png", np.zeros((0, 4)), "shape"),
+        ("a.png", np.array([[0.5, np.nan, np.inf]]), "2 values"),
+        ("a.png", np.array([[3, 200]]), "int64"),
+        ("a.png", np.array([[3, 200]], np.uint16), "uint16"),
+        (
+            "a.jpg",
+            np.zeros((1, 70_000)),
+            r"a\.jpg: cannot save shape \(1, 70000\)",
+        ),
+        ("a.xyz", RAMP, "xyz"),
+        ("a", RAMP, "suffix"),
+    ],
+)
+def test_save_refuses_and_leaves_what_is_there(tmp_path, name, image, word):
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(ImageError, match=word):
+        save_image(tmp_path / name, image)
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"old"
+
+
+def test_r40_full_disk_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
+    path = save_image(tmp_path / "a.png", RAMP)
+    old = path.read_bytes()
+
+    def full(descriptor):
+        assert all(name == "a.png" or name[0] == "." for name in os.listdir(tmp_path))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FusionError, match=r"a\.png cannot be written .*No space.* needs \d+ bytes"):
+        save_image(path, RAMP)
+    assert path.read_bytes() == old and os.listdir(tmp_path) == ["a.png"]
+    with pytest.raises(ImageError, match=r"a\.png: cannot be made"):
+        save_image(path / "b.png", RAMP)

@@ -1,0 +1,363 @@
+import csv
+import hashlib
+import os
+import re
+import runpy
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair
+from fusionlib.errors import DatasetError
+from fusionlib.splits import SPLITS, Listed, draw_split, read_list, read_split, split_pairs, status
+
+PAPER = {"RoadScene": (200, 20), "LLVIP": (201, 20), "MSRS": (217, 20), "M3FD": (230, 20)}
+write_list = runpy.run_path(str(SPLITS / "draw.py"))["write_list"]
+
+
+def fake(names, dataset="RoadScene"):
+    return [Pair(dataset, name, Path("ir", name), Path("vi", name)) for name in names]
+
+
+def members(parts, *wanted):
+    return {name for name, part in parts.items() if part in wanted}
+
+
+def rows(dataset):
+    """A committed list, read without the package."""
+    with (SPLITS / f"{dataset}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def llvip(*cameras, each):
+    return [f"{camera:02d}{frame:04d}" for camera in cameras for frame in range(each)]
+
+
+def many(dataset, count=1000):
+    """As many names as asked for, in the manner of the dataset."""
+    if dataset == "LLVIP":
+        return llvip(*range(1, 26), each=-(-count // 25))[:count]
+    if dataset == "MSRS":
+        return sorted(
+            ["00427D", "00927N", *(f"{i:05d}{'DN'[i % 2]}" for i in range(1000, 998 + count))]
+        )
+    return [f"{i:05d}" for i in range(count)]
+
+
+# The rule
+
+
+@pytest.mark.parametrize("dataset", PAPER)
+@pytest.mark.parametrize("count", [*range(2, 12), 39, 40, 41, 60, 219, 1000])
+def test_counts_are_those_of_the_paper_or_at_most_half_test(dataset, count):
+    names = many(dataset, count)
+    parts = draw_split(names, dataset)
+    assert list(parts) == names  # all, sorted
+    test, train = members(parts, "test"), members(parts, "train", "val")
+    assert len(test) == min(20, count // 2)
+    if dataset != "LLVIP":  # whose scenes are barred as a whole
+        assert len(train) == min(count - len(test), PAPER[dataset][0])
+    assert len(members(parts, "val")) == max(round(len(train) / 20), len(train) > 1)
+    if count == 1000:
+        assert (len(train), len(test)) == PAPER[dataset]
+    if dataset == "MSRS":
+        pinned = {"00427D", "00927N"} & test
+        assert len(pinned) == min(2, count // 2)  # they count, and only once
+    # neither order nor repetition counts
+    assert draw_split(iter([*reversed(names), *names[:50]]), dataset) == parts
+
+
+def test_tno_is_never_trained_on_and_names_that_are_not_there_are_not_pinned():
+    for count in (0, 1, 9, 55, 64):
+        parts = draw_split(many("TNO", count), "TNO")
+        assert Counter(parts.values())["test"] == min(count, 55)
+        assert members(parts, "train", "val") == set()
+    assert "00427D" not in draw_split(["1", "2", "3", "4"], "MSRS")
+
+
+def test_draw_is_no_run_of_neighbours_and_differs_between_datasets():
+    names = many("M3FD")
+    tests = {name: members(draw_split(names, name), "test") for name in ("M3FD", "RoadScene")}
+    assert tests["M3FD"] != tests["RoadScene"]
+    numbers = sorted(int(name) for name in tests["M3FD"])
+    assert numbers[0] < 250 and numbers[-1] > 750
+
+
+@pytest.mark.parametrize("dataset", ["RoadScene", "M3FD"])
+def test_draw_of_a_name_does_not_depend_on_the_others(dataset):
+    names = many(dataset, 600)
+    few, all_of_them = (draw_split(some, dataset) for some in (names[:300], names))
+    # more names can push a pair out of the twenty test pairs, but none of the old ones into them
+    assert members(all_of_them, "test") & set(names[:300]) <= members(few, "test")
+    order = [name for name in names[:300] if few[name] == "test"]
+    without = draw_split([name for name in names[:300] if name != order[0]], dataset)
+    assert len(members(without, "test") - set(order)) == 1
+    assert set(order[1:]) < members(without, "test")
+
+
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
+@given(
+    st.dictionaries(st.integers(1, 26), st.integers(1, 40), max_size=12),
+    st.sampled_from([0, 1, 7]),
+)
+def test_r23_llvip_cameras_are_never_shared_between_train_and_test(frames, kept):
+    names = [name for camera, each in frames.items() for name in llvip(camera, each=each)]
+    parts = draw_split(names, "LLVIP", dict.fromkeys(names[:kept], Listed("test")))
+    test, train = members(parts, "test"), members(parts, "train", "val")
+    assert not {name[:2] for name in test} & {name[:2] for name in train}
+    assert parts.keys() == set(names)
+    if kept and names:
+        assert test == set(names[:kept])
+    else:
+        assert len(test) == min(20, len(names) // 2)
+
+
+def test_smallest_scenes_are_tested_first_and_listed_validation_pairs_go_on_validating():
+    names = [*llvip(1, each=4), *llvip(2, each=16), *llvip(3, each=100)]
+    parts = draw_split(names, "LLVIP")
+    assert members(parts, "test") == {*llvip(1, each=4), *llvip(2, each=16)}
+    kept = sorted(members(parts, "train"))[:2]
+    again = draw_split(names, "LLVIP", {name: Listed("val") for name in kept})
+    assert set(kept) <= members(again, "val") and len(members(again, "val")) == 5
+    assert members(again, "test") == members(parts, "test")
+
+
+def test_r23_listed_scenes_decide_and_not_the_prefix():
+    names = llvip(1, 2, 3, each=6)
+    listed = {name: Listed("", scene="gate") for name in llvip(1, each=4)}
+    listed |= {name: Listed("", scene="yard") for name in llvip(2, each=6)}
+    listed |= {name: Listed("test", scene="yard") for name in llvip(1, each=6)[4:5]}
+    parts = draw_split(names, "LLVIP", listed)
+    assert members(parts, "test") == {"010004"}
+    assert members(parts, "train", "val") == {*llvip(1, each=4), *llvip(3, each=6)}
+    assert parts["010005"] == ""  # not listed: it may show the gate or the yard
+    alone = draw_split([name for name in names if name != "010004"], "LLVIP", listed)
+    shown = {name: row.scene for name, row in listed.items()} | dict.fromkeys(llvip(3, each=6))
+    test, train = ({shown[n] for n in members(alone, *p)} for p in (["test"], ["train", "val"]))
+    assert test and train and not test & train
+
+
+# Lists
+
+
+def commit(folder, parts):
+    lines = ["name,split", *(f"{name},{part}" for name, part in parts.items())]
+    (folder / "RoadScene.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def split(names, folder):
+    parts = split_pairs(fake(names), "RoadScene", folder)
+    return {part: [pair.name for pair in pairs] for part, pairs in parts.items()}
+
+
+def test_committed_list_decides_when_all_its_pairs_are_present(tmp_path):
+    names = many("RoadScene", 40)
+    swap = {"test": "train", "train": "test", "val": ""}
+    listed = {name: swap[part] for name, part in draw_split(names, "RoadScene").items()}
+    commit(tmp_path, listed)
+    expected = {part: sorted(members(listed, part)) for part in ("train", "val", "test")}
+    assert split(reversed(names), tmp_path) == expected
+
+
+def test_test_list_is_stable_when_pairs_are_added_and_drawn_anew_when_incomplete(tmp_path):
+    names = many("RoadScene", 300)
+    commit(tmp_path, {name: "test" if name in names[5:25] else "train" for name in names[:100]})
+    for present in (names, names[:101], [*names[5:25], *names[50:80]]):
+        got = split(present, tmp_path)
+        assert got["test"] == names[5:25]
+        assert len(got["train"]) + len(got["val"]) == min(len(present) - 20, 200)
+        assert not set(got["test"]) & {*got["train"], *got["val"]}
+    assert read_split("RoadScene", tmp_path / "none") == {}
+    assert split(names, tmp_path / "none")["test"] != names[5:25]  # so the list decided above
+    assert split(names[6:], tmp_path) == split(names[6:], tmp_path / "none")
+    assert split([], tmp_path) == {"train": [], "val": [], "test": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("name,split\na,train\na,test\n", "name,split\na,training\n", "name,split\na\n"),
+        *("stem,split\na,train\n", "name,part\na,train\n"),
+    ],
+    ids=["twice", "unknown part", "short row", "no name", "no split"],
+)
+def test_contradictory_list_is_an_error(tmp_path, text):
+    (tmp_path / "RoadScene.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"RoadScene\.csv"):
+        read_split("RoadScene", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/b", "a\\b", "..", ".", "", '"a\nb"', "a\0b"])
+def test_r19_names_that_are_paths_are_refused_in_a_list(tmp_path, name):
+    commit(tmp_path, {name: "train"})
+    with pytest.raises(DatasetError, match="not the name of a pair"):
+        read_split("RoadScene", tmp_path)
+
+
+def tiny(folder, dataset, names):
+    """Pairs of images that all differ."""
+    pairs = []
+    for n, name in enumerate(names):
+        paths = [folder / side / f"{name}.png" for side in ("ir", "vi")]
+        for side, path in enumerate(paths):
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.array([[n, side, 7]], np.uint8)).save(path)
+        pairs.append(Pair(dataset, name, *paths))
+    return pairs
+
+
+def sha256(levels):
+    return hashlib.sha256(f"|u1{levels.shape}".encode() + levels.tobytes()).hexdigest()
+
+
+def test_written_list_reads_back_and_carries_hashes(tmp_path):
+    names = ["-x", "100%", "a.b", "two words", "Straße é", "夜", 'a"b', "a,b", *many("M3FD", 50)]
+    pairs = tiny(tmp_path, "M3FD", names)
+    path = write_list(pairs, "M3FD", tmp_path / "new" / "splits")
+    assert path == tmp_path / "new" / "splits" / "M3FD.csv"
+    assert os.listdir(path.parent) == ["M3FD.csv"] and b"\r" not in path.read_bytes()
+    assert read_split("M3FD", path.parent) == draw_split(names, "M3FD")
+    with path.open(newline="", encoding="utf-8") as file:
+        for n, (row, pair) in enumerate(zip(csv.DictReader(file), pairs, strict=True)):
+            assert row["name"] == pair.name
+            assert row["sha256_ir"] == sha256(np.array([[n, 0, 7]], np.uint8))
+            assert row["sha256_vi"] == sha256(np.array([[n, 1, 7]], np.uint8))
+
+
+def test_list_drawn_again_keeps_test_validation_and_scenes(tmp_path):
+    pairs = tiny(tmp_path, "LLVIP", llvip(1, 2, 3, each=14))
+    first = write_list(pairs[:28], "LLVIP", tmp_path)
+    scenes = [f"{line},s{line[:2]}" for line in first.read_text().splitlines()[1:]]
+    first.write_text("\n".join(["name,split,sha256_ir,sha256_vi,scene", *scenes]) + "\n")
+    old = read_list("LLVIP", tmp_path)
+    new = read_list("LLVIP", write_list(pairs, "LLVIP", tmp_path).parent)
+    assert all(new[name].scene == row.scene for name, row in old.items())
+    for part in ("test", "val"):
+        kept = {name for name, row in old.items() if row.split == part}
+        assert kept and kept <= {name for name, row in new.items() if row.split == part}
+    assert {new[pair.name].split for pair in pairs[28:]} == {"train"}
+
+
+@pytest.mark.parametrize("side", ["ir", "vi"])
+def test_r23_one_image_in_train_and_test_is_an_error(tmp_path, side):
+    pairs = tiny(tmp_path, "M3FD", many("M3FD", 50))
+    old = write_list(pairs, "M3FD", tmp_path).read_bytes()
+    parts = read_split("M3FD", tmp_path)
+    file = {pair.name: getattr(pair, side) for pair in pairs}
+    [test, *_], [train, other, *_] = members(parts, "test"), members(parts, "train")
+    file[other].write_bytes(file[train].read_bytes())
+    write_list(pairs, "M3FD", tmp_path / "two training pairs may")
+    Image.open(file[test]).save(file[train], "TIFF")  # the same pixels in other bytes
+    with pytest.raises(DatasetError, match="share an image") as caught:
+        write_list(pairs, "M3FD", tmp_path)
+    assert test in str(caught.value) and train in str(caught.value)
+    assert (tmp_path / "M3FD.csv").read_bytes() == old
+
+
+# The lists that are committed
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_committed_list_is_what_the_rule_draws_and_carries_hashes(dataset):
+    listed = {row["name"]: row["split"] for row in rows(dataset)}
+    assert len(listed) == len(rows(dataset)) and list(listed) == sorted(listed)
+    assert read_split(dataset) == listed
+    assert len(members(listed, "test")) == DATASETS[dataset].test
+    if dataset in REAL:
+        assert draw_split(listed, dataset, read_list(dataset)) == listed
+        for row in rows(dataset):
+            assert re.fullmatch("[0-9a-f]{128}", row["sha256_ir"] + row["sha256_vi"])
+    if dataset in ("RoadScene", "TNO"):  # what the others' rule started from has changed
+        assert draw_split(listed, dataset) == listed
+    if dataset == "MSRS":  # shown in the paper's figures
+        assert listed["00427D"] == listed["00927N"] == "test"
+    if dataset == "TNO":
+        assert set(listed.values()) == {"test", ""}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_r23_no_image_name_or_scene_in_both_train_and_test(dataset):
+    learned, tested = set(), set()
+    for row in rows(dataset):
+        assert row.get("scene", "") or dataset != "LLVIP"
+        marks = {row["name"].casefold(), row["sha256_ir"], row["sha256_vi"], row.get("scene", "")}
+        if row["split"]:
+            (tested if row["split"] == "test" else learned).update(marks - {""})
+    assert tested
+    assert not learned & tested
+
+
+def test_r23_no_image_is_learned_in_one_dataset_and_tested_in_another():
+    learned, tested = set(), set()
+    for row in (row for dataset in REAL for row in rows(dataset) if row["split"]):
+        side = tested if row["split"] == "test" else learned
+        side.update((row["sha256_ir"], row["sha256_vi"]))
+    assert len(tested) > 200 and len(learned) > 500
+    assert not learned & tested
+
+
+def test_status_counts_what_is_there(tmp_path):
+    names = {"MSRS": [row["name"] for row in rows("MSRS")], "M3FD": [str(i) for i in range(10)]}
+    for dataset, side in ((dataset, side) for dataset in names for side in ("ir", "vi")):
+        (tmp_path / dataset / side).mkdir(parents=True)
+        for name in names[dataset]:
+            (tmp_path / dataset / side / f"{name}.png").touch()
+    table = {row.pop("dataset"): list(row.values()) for row in status(tmp_path)}
+    assert table == {
+        "RoadScene": [0, 0, 0, 0, 200, 20, 221, "drawn"],
+        "LLVIP": [0, 0, 0, 0, 201, 20, 100, "drawn"],
+        "MSRS": [237, 217, 11, 20, 217, 20, 0, "committed"],
+        "M3FD": [10, 5, 1, 5, 230, 20, 76, "drawn"],
+        "TNO": [0, 0, 0, 0, 0, 55, 64, "drawn"],
+    }
+
+
+# The images themselves, where they are
+
+
+@pytest.fixture(scope="module")
+def real_pairs():
+    root = Path(os.environ.get("FUSIONLIB_DATA") or "not set")
+    if not root.is_dir():
+        pytest.skip("FUSIONLIB_DATA names no folder")
+    return {dataset: find_pairs(root, dataset) for dataset in REAL}
+
+
+@pytest.mark.parametrize("dataset", REAL)
+def test_real_pairs_fit_and_are_the_listed_images(real_pairs, dataset):
+    listed = {row["name"]: row for row in rows(dataset)}
+    pairs = real_pairs[dataset]
+    assert {pair.name for pair in pairs} == listed.keys()
+    for pair in pairs[:: len(pairs) // 3]:
+        assert check_pair(pair) == ""
+        ir, vi = load_pair(pair)
+        assert vi.shape == (*ir.shape, 3)
+        for side in ("ir", "vi"):
+            stored = np.asarray(Image.open(getattr(pair, side)))
+            if stored.ndim == 3 and (stored.max(2) == stored.min(2)).all():
+                stored = stored[:, :, 0]
+            assert listed[pair.name][f"sha256_{side}"] == sha256(stored)
+
+
+def test_r23_llvip_shows_no_place_of_a_test_pair_in_training(real_pairs):
+    """Thumbnails of one place correlate by more than 0.5, by day and night still by 0.2."""
+    parts, similar = split_pairs(real_pairs["LLVIP"], "LLVIP"), 0
+    for side in ("ir", "vi"):
+        looks = []
+        for pairs in (parts["test"], [*parts["train"], *parts["val"]]):
+            images = []
+            for pair in pairs:
+                image = Image.open(getattr(pair, side)).convert("L")
+                small = np.asarray(image.resize((160, 128), Image.Resampling.BOX), float)
+                detail = gaussian_filter(small, 1) - gaussian_filter(small, 8)
+                images.append((detail - detail.mean()).ravel() / detail.std())
+            looks.append(np.array(images))
+        similar = similar + looks[0] @ looks[1].T / looks[0].shape[1] / 2
+    assert similar.shape == (20, 14)
+    assert similar.max() < 0.1
