@@ -33,7 +33,8 @@ SHOWN = {
 
 def command_lines(command):
     """The arguments of every line of a shell block that begins with this command."""
-    text = "\n".join(PAGES.values()).replace("\\\n", " ")
+    blocks = re.findall(r"^```sh\n(.*?)^```", "\n".join(PAGES.values()), re.M | re.S)
+    text = "".join(blocks).replace("\\\n", " ")
     found = re.findall(rf"^(?:\w+=\S+ )?(?:\S*python -m )?{command} (.*?)(?:  +#.*)?$", text, re.M)
     return [shlex.split(line, comments=True) for line in found]
 
