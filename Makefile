@@ -17,7 +17,7 @@ TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.i
 
 .PHONY: help paper test test-slow test-browser notebooks outputs bench lab lint verify clean
 
-paper: .venv/current  ## environment, all notebooks, figures/, tables/, runs/<preset>/report/
+paper: .venv/current  ## environment, all notebooks (python -m paper), figures/, tables/, report
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
 
 # FUSIONLIB_DATA and FUSIONLIB_WEIGHTS are passed on
@@ -41,12 +41,10 @@ notebooks: .venv/current  ## nbval over the notebooks alone
 outputs: .venv/current  ## renew the committed outputs of 01 to 03
 	FUSIONLIB_DATA=synthetic $(FAST) $(BIN)/python -m paper.outputs
 
-# on a machine that does nothing else, and after `make paper`, of which it shows the times
+# on a machine that does nothing else
 bench: .venv/current  ## renew benchmarks/, on an idle machine
 	$(BIN)/python benchmarks/inference.py
-	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/pipeline.py
 
 verify: .venv/current  ## compute the committed tables again, compare all with its records
 	$(BIN)/python -m paper --verify

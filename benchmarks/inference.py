@@ -1,34 +1,108 @@
 """Seconds per megapixel and peak memory of fusing, beside other networks and plainer ways.
 
-    python benchmarks/inference.py                # Markdown to the terminal, CSV beside this file
-    python benchmarks/inference.py --sizes 0.08 0.3
+    python benchmarks/inference.py                # prints the rows and writes the CSV beside this
+    python benchmarks/inference.py --sizes 0.08 0.3 -o mine.csv
 
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
-the network as it stands, eager, fp32, default allocator. ``whole``: the same in channels_last,
-without BatchNorm and with memory kept. ``ours``: what `fusionlib.inference.load_fuser` gives;
-``ours, kept``: after `reuse_memory`, which pays for training only; ``ours, bf16``: the same with
-the command line's ``--precision bf16``. All with the image encoder's time.
-A row is left out of a size for which, going by the size before, it would take too much memory or
-time. Peak memory includes what Python and PyTorch take before anything is fused (``idle``).
+the network as it stands, eager, fp32. ``whole``: the same in channels_last, without BatchNorm and
+with memory kept. ``ours``: what `fusionlib.inference.load_fuser` gives; ``ours, bf16``: the same
+with ``--precision bf16``. All with the image encoder's time. A row is left out of a size for
+which, going by the size before, it would take too much memory or time. Peak memory includes what
+Python and PyTorch take before anything is fused (``idle``).
 """
 
 import argparse
+import csv
+import multiprocessing
+import os
+import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
-from cddfuse import CDDFuseShape
-from results import write
-from workers import Worker, available_memory, take_turns
 
 from fusionlib import baselines, inference
-from fusionlib.images import luma
 from fusionlib.tiles import without_batch_norm
+from fusionlib.versions import processor
 
 Array = np.ndarray
 HEADER = ("megapixels", "method", "seconds", "s_per_mp", "times_ours", "peak_gb", "idle_gb")
-OURS = ("ours", "plain", "whole", "ours, kept", "ours, bf16")
+OURS = ("ours", "plain", "whole", "ours, bf16")
 LEVEL = 1 / 255
+
+
+class Row:
+    """A call in a process of its own, with its own allocator and peak memory.
+
+    Attributes:
+        seconds: of each repeat.
+        idle: peak memory before the first repeat, GB.
+        peak: and now.
+        result: of the latest repeat.
+    """
+
+    def __init__(self, build: Callable[..., Callable], *arguments):
+        self.seconds: list[float] = []
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.idle = self._process.submit(_build, build, arguments).result()
+
+    def run(self) -> None:
+        """Repeat once more."""
+        seconds, self.peak, self.result = self._process.submit(_timed).result()
+        self.seconds.append(seconds)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.shutdown()
+
+    @property
+    def median(self) -> float:
+        """Median seconds of the repeats."""
+        return statistics.median(self.seconds)
+
+
+def _build(build: Callable[..., Callable], arguments: tuple) -> float:
+    global call
+    call = build(*arguments)
+    return _peak()
+
+
+def _timed() -> tuple[float, float, object]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, _peak(), result
+
+
+def _peak() -> float:
+    """Largest resident size of this process so far, GB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike ru_maxrss this does not count the process that started it
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def take_turns(rows: dict[str, Row], repeats: int, most: float) -> None:
+    """Run them in turn, so that a disturbance meets all; ``most`` seconds are enough for one."""
+    for _ in range(repeats):
+        for row in rows.values():
+            if not row.seconds or sum(row.seconds) + row.median < most:
+                row.run()
+    for row in rows.values():
+        row.close()
+
+
+def write(out: Path, header: tuple[str, ...], lines: list[tuple]) -> None:
+    """Write a table with the machine in its last column."""
+    machine = f"{processor()}, {torch.get_num_threads()} threads"
+    with out.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerows([(*header, "machine"), *((*line, machine) for line in lines)])
 
 
 def images(size: tuple[int, int]) -> tuple[Array, Array]:
@@ -38,14 +112,11 @@ def images(size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def build(name: str, size: tuple[int, int]) -> Callable[[], Array]:
-    """In a process of its own: a call that fuses a pair of this size; run once on a small one."""
-    if name in ("whole", "ours, kept", "ours, bf16"):
-        inference.reuse_memory()
+    """A call that fuses a pair of this size; run once on a small one."""
     if name in OURS:
-        fuser = inference.load_fuser(precision="bf16" if name.endswith("bf16") else "fp32")
-        fuse = fuser if name.startswith("ours") else whole_image(fuser, name)
-    elif name == "CDDFuse-shaped":
-        fuse = plain_network(CDDFuseShape().eval())
+        fuse = fuser = inference.load_fuser(precision="bf16" if name == "ours, bf16" else "fp32")
+        if name in ("plain", "whole"):
+            fuse = whole_image(fuser, name)
     else:
         fuse = baselines.METHODS[name].fuse
     fuse(*images((64, 64)))
@@ -57,6 +128,7 @@ def whole_image(fuser: inference.Fuser, name: str) -> Callable[[Array, Array], A
     """`FusionNet.forward` itself."""
     net, layout = fuser.weights.net, torch.contiguous_format
     if name == "whole":
+        inference.reuse_memory()
         net, layout = without_batch_norm(net), torch.channels_last
     net = net.to(memory_format=layout)
 
@@ -70,47 +142,19 @@ def whole_image(fuser: inference.Fuser, name: str) -> Callable[[Array, Array], A
     return fuse
 
 
-def plain_network(net: torch.nn.Module) -> Callable[[Array, Array], Array]:
-    """A network of two grey images."""
-
-    @torch.inference_mode()
-    def fuse(ir: Array, vi: Array) -> Array:
-        pair = (torch.from_numpy(x.astype(np.float32))[None, None] for x in (ir, luma(vi)))
-        return net(*pair)[0, 0].numpy()
-
-    return fuse
+def fits(row: Row | None, growth: float, most: float) -> bool:
+    """Whether an image ``growth`` times as large as the last leaves memory and time."""
+    if row is None:
+        return False
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    return row.idle + (row.peak - row.idle) * growth < 0.7 * memory and row.median * growth < most
 
 
-def too_much(worker: Worker | None, growth: float, most: float) -> bool:
-    """Whether an image ``growth`` times as large as the last would need too much."""
-    if worker is None:
-        return True
-    needed = worker.idle + (worker.peak - worker.idle) * growth
-    return needed > 0.8 * available_memory() or worker.median * growth > most
-
-
-def check(workers: dict[str, Worker]) -> None:
+def check(rows: dict[str, Row]) -> None:
     """All ways to run our network must give the same image, bf16 nearly."""
     for name in OURS[1:]:
-        difference = np.abs(workers["ours"].result - workers[name].result)
-        share = (difference < LEVEL).mean()
-        assert share >= (0.99 if name.endswith("bf16") else 1), (name, share)
-
-
-def rows(workers: dict[str, Worker], area: float) -> list[tuple[str, ...]]:
-    ours = workers["ours"].median
-    return [
-        (
-            f"{area:.2f}",
-            name,
-            f"{worker.median:.3f}",
-            f"{worker.median / area:.2f}",
-            f"{worker.median / ours:.2f}",
-            f"{worker.peak / 1e9:.2f}",
-            f"{worker.idle / 1e9:.2f}",
-        )
-        for name, worker in workers.items()
-    ]
+        share = (np.abs(rows["ours"].result - rows[name].result) < LEVEL).mean()
+        assert share >= (0.99 if name == "ours, bf16" else 1), (name, share)
 
 
 def main() -> None:
@@ -118,33 +162,30 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=float, default=[0.08, 0.3, 1.3, 5])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--most", type=float, default=100, help="seconds one call may take")
+    parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     absent = baselines.missing()
     for name, reason in absent.items():
         print(f"{name} is left out: {reason}")
-    names = [*OURS, "CDDFuse-shaped", *(n for n in baselines.METHODS if n not in absent)]
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
-    print("| " + " | ".join(HEADER) + " |\n|" + " ---: | --- |" + " ---: |" * 5)
-    last: dict[str, Worker] = {}
-    table, area = [], 0.0
+    names = [*OURS, *(name for name in baselines.METHODS if name not in absent)]
+    last: dict[str, Row] = {}
+    lines, area = [], 0.0
+    print(*HEADER)
     for megapixels in options.sizes:
         unit = round((megapixels * 1e6 / 20) ** 0.5)
-        size, before = (4 * unit, 5 * unit), area
-        area = size[0] * size[1] / 1e6
-        workers = {}
-        for name in names:
-            if not before or not too_much(last.get(name), area / before, options.most):
-                workers[name] = Worker(build, (name, size))
-        take_turns(workers, options.repeats, options.most / 8)
+        before, area = area, unit**2 * 20 / 1e6
+        chosen = [n for n in names if not before or fits(last.get(n), area / before, options.most)]
+        rows = {name: Row(build, name, (4 * unit, 5 * unit)) for name in chosen}
+        take_turns(rows, options.repeats, options.most / 8)
         if not before:
-            check(workers)
-        for worker in workers.values():
-            worker.close()
-        for row in rows(workers, area):
-            print("| " + " | ".join(row) + " |", flush=True)
-            table.append(row)
-        last = workers
-    write(__file__, HEADER, table)
+            check(rows)
+        for name, row in rows.items():
+            numbers = row.median, row.median / area, row.median / rows["ours"].median
+            shown = (f"{area:.2f}", name, *(f"{x:.3f}" for x in (*numbers, row.peak, row.idle)))
+            print(*shown, flush=True)
+            lines.append(shown)
+        last = rows
+    write(options.out, HEADER, lines)
 
 
 if __name__ == "__main__":

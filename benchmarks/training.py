@@ -1,6 +1,6 @@
 """Seconds per crop of the `cpu` recipe, beside a plain loop over the same network and loss.
 
-    python benchmarks/training.py                 # Markdown to the terminal, CSV beside this file
+    python benchmarks/training.py                 # prints the rows and writes the CSV beside this
 
 ``plain``: fp32, default layout of tensors, default allocator, crops already in memory. ``ours``: a
 `Trainer` with the preset's settings and memory kept, crops drawn and checkpoints written. On the
@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import show, write
-from workers import Worker, take_turns
+from inference import Row, take_turns, write
 
-from fusionlib import inference
-from fusionlib.datasets import SCENES, SYNTHETIC, find_pairs
 from fusionlib.encoder import EMBEDDED, load_encoder
+from fusionlib.inference import reuse_memory
 from fusionlib.network import FusionNet
 from fusionlib.recipe import PRESETS
-from fusionlib.splits import split_pairs
+from fusionlib.splits import drawn_scenes
 from fusionlib.training import Trainer, forward_loss
 
 HEADER = ("loop", "s_per_crop", "times_ours", "peak_gb")
@@ -51,9 +49,9 @@ def plain(steps: int) -> Callable[[], None]:
 
 def ours(steps: int, folder: Path) -> Callable[[], None]:
     """`Trainer`, as the command line runs it."""
-    inference.reuse_memory()
-    pairs = split_pairs(find_pairs(SCENES, SYNTHETIC), SYNTHETIC)["train"]
+    reuse_memory()
     config = dataclasses.replace(PRESETS["cpu"], steps=10**6, validate_every=10**6)  # without end
+    pairs = drawn_scenes()["train"]
     trainer = Trainer(config, load_encoder(EMBEDDED), pairs, [], folder / "train")
 
     def loop() -> None:
@@ -67,28 +65,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3, help="of each repeat")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        workers = {
-            "plain": Worker(plain, (options.steps,)),
-            "ours": Worker(ours, (options.steps, Path(folder))),
-        }
-        take_turns(workers, options.repeats, most=120)
-        for worker in workers.values():
-            worker.close()
+        rows = {"plain": Row(plain, options.steps), "ours": Row(ours, options.steps, Path(folder))}
+        take_turns(rows, options.repeats, most=120)
     crops = options.steps * PRESETS["cpu"].batch
-    rows = [
-        (
-            name,
-            f"{worker.median / crops:.3f}",
-            f"{worker.median / workers['ours'].median:.2f}",
-            f"{worker.peak / 1e9:.2f}",
-        )
-        for name, worker in workers.items()
-    ]
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
-    show(HEADER, rows)
-    write(__file__, HEADER, rows)
+    lines = []
+    print(*HEADER)
+    for name, row in rows.items():
+        numbers = row.median / crops, row.median / rows["ours"].median, row.peak
+        lines.append((name, *(f"{x:.3f}" for x in numbers)))
+        print(*lines[-1])
+    write(options.out, HEADER, lines)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from fusionlib.__main__ import add_data_root, add_model, check_device, run_command
 from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import FusionError
+from fusionlib.files import IS_CHECKOUT
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _paper(options: argparse.Namespace) -> None:
+    if not IS_CHECKOUT:
+        raise FusionError("the notebooks are not in the package: clone the repository, make paper")
     from fusionlib.weights import load_weights
     from paper.pipeline import complete_steps, run_paper
     from paper.provenance import publish

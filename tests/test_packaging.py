@@ -1,9 +1,17 @@
 """One list of dependencies: what conda, pip, the lock and make say must fit together."""
 
+import ast
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -59,3 +67,64 @@ def test_make_help_lists_every_target():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = re.findall(r"^make ([a-z-]+)", done.stdout, re.M)
     assert sorted(listed) == sorted(re.search(r"\.PHONY: (.*)", MAKEFILE).group(1).split())
+
+
+def test_the_library_needs_no_package_of_the_extra():
+    """What it imports, anywhere, is the standard library's, or comes with a dependency."""
+    names = {"pillow": "PIL", "scikit-image": "skimage", "open_clip_torch": "open_clip"}
+    listed = [re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]]
+    known = {names.get(name, name) for name in listed} | sys.stdlib_module_names
+    known |= {"fusionlib", "huggingface_hub"}  # open_clip and timm bring the second
+    for path in (ROOT / "fusionlib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert {name.split(".")[0] for name in found} <= known, path
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What `pip install .` puts into site-packages, from a copy of the checkout."""
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("package")
+    mine = shutil.ignore_patterns("images", "downloads", "published", "results", "__pycache__")
+    for name in ("fusionlib", "paper", "data"):
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=mine)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
+    command += ["--no-index", "--target", folder / "site", folder / "source"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_installed_and_run_from_an_empty_folder_it_fuses_trains_and_measures(installed, tmp_path):
+    """The console script, without the checkout; nothing is written into site-packages."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FUSIONLIB_")}
+    environment |= {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def fusionlib(line, status=0):
+        command = [sys.executable, installed / "bin" / "fusionlib", *line.split()]
+        settings = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run(command, **settings)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    before = sorted(installed.rglob("*"))
+    where = "import fusionlib.files as files; print(files.DATA, files.USER_DATA)"
+    done = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=environment, stdout=-1)
+    assert done.stdout.decode().split() == [str(installed / "fusionlib" / "data"), "data"]
+    assert fusionlib("--version").split()[1] == version("fusionlib")
+    for kind in ("ir", "vi"):
+        (tmp_path / "own" / "TNO" / kind).mkdir(parents=True)
+        shutil.copy(ROOT / f"data/real/{kind}/mug.png", tmp_path / "own" / "TNO" / kind)
+    fusionlib("fuse own/TNO/ir/mug.png own/TNO/vi/mug.png -o fused/mug.png")
+    assert Image.open(tmp_path / "fused" / "mug.png").size == (480, 640)
+    options = "--dataset TNO --data-root own --allow-unlisted --metrics ag --jobs 1"
+    assert "1 of 1 pairs" in fusionlib(f"evaluate fused {options}")
+    fusionlib("train --data-root synthetic --preset quick --steps 2")
+    assert (tmp_path / "runs/train/quick/best.safetensors").is_file()
+    assert "missing: RoadScene" in fusionlib("data status")
+    assert "clone the repository" in fusionlib("paper", status=2)
+    assert sorted(installed.rglob("*")) == before

@@ -2,12 +2,18 @@
 
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
+import paper.__main__
 from fusionlib.__main__ import _parser
+from fusionlib.datasets import SCENES
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.recipe import PRESETS
 
@@ -25,13 +31,24 @@ SHOWN = {
 }
 
 
-def test_every_command_line_parses():
-    text = "\n".join(PAGES.values())
-    lines = re.findall(r"^python -m fusionlib (.*?)(?:  +#.*)?$", text, re.M)
+def command_lines(command):
+    """The arguments of every line of a shell block that begins with this command."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", "\n".join(PAGES.values()), re.M | re.S)
+    text = "".join(blocks).replace("\\\n", " ")
+    found = re.findall(rf"^(?:\w+=\S+ )?(?:\S*python -m )?{command} (.*?)(?:  +#.*)?$", text, re.M)
+    return [shlex.split(line, comments=True) for line in found]
+
+
+def test_every_command_line_parses(monkeypatch):
+    lines = command_lines("fusionlib")
     assert len(lines) >= 6
-    for line in lines:
-        words = shlex.split(line.replace("…", "ir.png vi.png -o out.png"), comments=True)
+    for words in lines:
         _parser().parse_args(words)
+    monkeypatch.setattr("paper.__main__.run_command", lambda parser, line: parser.parse_args(line))
+    lines = command_lines("paper")
+    assert len(lines) >= 2
+    for words in lines:
+        assert paper.__main__.main(words).preset in ("cpu", "paper")
 
 
 def test_every_make_target_exists():
@@ -39,16 +56,45 @@ def test_every_make_target_exists():
     assert set(re.findall(r"(?:^|`| )make ([a-z-]+)", README, re.M)) <= targets
 
 
-def test_every_linked_file_exists():
+def test_every_linked_file_and_heading_exists():
     for page, text in PAGES.items():
         for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
-            assert (page.parent / link).is_file(), (page.name, link)
+            name, _, anchor = link.partition("#")
+            target = page.parent / name
+            assert target.is_file(), (page.name, link)
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.M) if anchor else ()
+            assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}, link
 
 
 def test_the_preset_table_is_the_code():
-    for name, crop, batch in re.findall(r"^\| `(\w+)` \| (\d+)² \| (\d+) \|", README, re.M):
+    text = PAGES[ROOT / "docs" / "training.md"]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+)² \| (\d+) \|", text, re.M)
+    assert [name for name, *_ in rows] == list(PRESETS)
+    for name, crop, batch in rows:
         assert (PRESETS[name].crop, PRESETS[name].batch) == (int(crop), int(batch))
-    assert f"{PRESETS['cpu'].steps} steps" in README
+    assert f"{PRESETS['cpu'].steps} steps" in text
+
+
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
+    """On the mug, and on four drawn scenes in the place of RoadScene."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FUSIONLIB_DATA", "datasets")
+    for kind, name in (("ir", "ir.png"), ("vi", "vi.jpg")):
+        Image.open(ROOT / f"data/real/{kind}/mug.png").resize((120, 160)).save(name)
+        Path("datasets/RoadScene", kind).mkdir(parents=True)
+        for scene in ("dusk_camp", "day_street", "smoke_road", "train_01"):
+            shutil.copy(SCENES / kind / f"{scene}.png", f"datasets/RoadScene/{kind}")
+    for method in ("ours", "mine"):
+        shutil.copytree("datasets/RoadScene/vi", f"results/{method}/RoadScene")
+    for page, count in (("README.md", 1), ("docs/metrics.md", 1), ("docs/methods.md", 1)):
+        blocks = re.findall(r"^```python\n(.*?)^```", PAGES[ROOT / page], re.M | re.S)
+        assert len(blocks) == count
+        for block in blocks:
+            names = {}
+            exec(block, names)
+    assert Image.open("fused.png").size == (120, 160)
+    assert "RoadScene" in capsys.readouterr().out
+    assert names["METHOD"].fuse(np.zeros((4, 5)), np.ones((4, 5, 3))) == pytest.approx(0.3)
 
 
 def test_the_packages_asked_for_are_dependencies():
