@@ -99,12 +99,6 @@ def page(workplace):
         context.close()
 
 
-def page_timeout():
-    from playwright.sync_api import TimeoutError
-
-    return TimeoutError
-
-
 def run_all_cells(page):
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     state = page.locator("#jp-main-statusbar")
@@ -112,7 +106,7 @@ def run_all_cells(page):
     for _ in range(3):  # JupyterLab forgets what it was asked before the kernel was connected
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        with suppress(page_timeout()):
+        with suppress(sys.modules["playwright.sync_api"].TimeoutError):
             state.filter(has_text="Busy").wait_for(timeout=20_000)
             break
     closing = page.locator(".jp-OutputArea-output", has_text=f"{CLOSING_LINE} 02_cii")
@@ -128,11 +122,8 @@ def test_a_student_runs_the_notebook_and_moves_a_slider(page, lab, workplace):
         assert wrong.all_inner_texts() == []
     pictures = page.locator(PICTURES)
     shown = nbformat.read(ROOT / "notebooks" / "02_cii.ipynb", as_version=4)
-    expected = sum(
-        "image/png" in output.get("data", {})
-        for cell in shown.cells
-        for output in cell.get("outputs", ())
-    )
+    outputs = [output for cell in shown.cells for output in cell.get("outputs", ())]
+    expected = sum("image/png" in output.get("data", {}) for output in outputs)
     assert pictures.count() == expected
     for i in range(expected):
         pictures.nth(i).scroll_into_view_if_needed()

@@ -15,8 +15,6 @@ from paper.pipeline import CLOSING_LINE, PARAMETERS
 from paper.teaching import WIDGET
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-
-
 LOCAL_PATH = r"/(home|root|Users|work|tmp)/|[A-Z]:\\\\"
 TEXT_LINES = 30  # of a cell
 NOTEBOOK_BYTES = 1_000_000
@@ -57,16 +55,9 @@ def lesson(lesson_path):
 
 def test_the_notebooks_are_there():
     assert [path.stem for path in NOTEBOOKS] == [
-        "00_data",
-        "01_network",
-        "02_cii",
-        "03_cff",
-        "04_train",
-        "05_compare",
-        "06_generalise",
-        "07_ablation",
-        "08_report",
-    ]
+        "00_data", "01_network", "02_cii", "03_cff", "04_train",
+        "05_compare", "06_generalise", "07_ablation", "08_report",
+    ]  # fmt: skip
 
 
 def test_r60_no_local_paths(path):
@@ -142,23 +133,8 @@ def test_title_first_then_imports_then_the_seven_parameters(path, notebook):
 
 
 def test_imports_only_this_library_and_the_listed_packages(notebook):
-    allowed = set(
-        [
-            "fusionlib",
-            "paper",
-            "numpy",
-            "pandas",
-            "torch",
-            "matplotlib",
-            "skimage",
-            "tqdm",
-            "ipywidgets",
-            "dataclasses",
-            "math",
-            "hashlib",
-            "json",
-        ]
-    )
+    allowed = {"fusionlib", "paper", "numpy", "pandas", "torch", "matplotlib", "skimage", "tqdm"}
+    allowed |= {"ipywidgets", "dataclasses", "math", "hashlib", "json"}
     for cell in code(notebook):
         for line in ast.walk(ast.parse(cell.source)):
             if isinstance(line, ast.Import):

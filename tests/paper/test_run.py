@@ -6,13 +6,13 @@ from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import DatasetError, FusionError
 from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
-from paper import run as runs
+from paper.run import open_run
 
 
 @pytest.fixture(autouse=True)
 def no_data_from_outside(monkeypatch, tmp_path):
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
-    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path / "nothing")
+    monkeypatch.setattr("fusionlib.datasets.USER_DATA", tmp_path / "data")
 
 
 def write_pairs(root, dataset, count):
@@ -22,7 +22,7 @@ def write_pairs(root, dataset, count):
 
 
 def test_without_data_the_drawn_scenes_are_read_and_said(tmp_path):
-    run = runs.open_run(out_dir=tmp_path / "out")
+    run = open_run(out_dir=tmp_path / "out")
     assert run.is_synthetic and run.label == "synthetic" and run.root == SCENES
     assert run.data_title == "synthetic scenes"
     assert len(run.pairs("test")) == 8 and run.pairs("train") and run.pairs("val")
@@ -31,8 +31,7 @@ def test_without_data_the_drawn_scenes_are_read_and_said(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["parameter", "environment"])
-def test_the_drawn_scenes_can_be_asked_for_where_there_are_datasets(tmp_path, monkeypatch, given):
-    monkeypatch.setattr("fusionlib.datasets.REPOSITORY", tmp_path)
+def test_data_are_found_as_named_and_a_folder_without_any_is_an_error(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "data" / "images", "TNO", 4)
     write_pairs(tmp_path / "synthetic", "MSRS", 4)
@@ -40,27 +39,18 @@ def test_the_drawn_scenes_can_be_asked_for_where_there_are_datasets(tmp_path, mo
     def datasets(value):
         if given == "environment":
             monkeypatch.setenv("FUSIONLIB_DATA", value)
-        return list(runs.open_run(data_root=value if given == "parameter" else None).parts)
+        return list(open_run(data_root=value if given == "parameter" else None).parts)
 
     assert datasets("synthetic") == ["Synthetic"]
     assert datasets("./synthetic") == ["MSRS"]
     assert datasets("") == ["TNO"]
-
-
-@pytest.mark.parametrize("given", ["parameter", "environment"])
-def test_a_folder_that_was_named_but_has_nothing_is_an_error(tmp_path, monkeypatch, given):
-    if given == "environment":
-        monkeypatch.setenv("FUSIONLIB_DATA", str(tmp_path))
     with pytest.raises(DatasetError, match="data status"):
-        runs.open_run(data_root=str(tmp_path) if given == "parameter" else None, out_dir=tmp_path)
+        datasets(str(tmp_path))
 
 
 def test_quick_takes_few_real_pairs_and_cpu_takes_all(tmp_path):
     write_pairs(tmp_path, "RoadScene", 30)
-    quick, cpu = (
-        runs.open_run(preset, str(tmp_path), out_dir=tmp_path / "out")
-        for preset in ("quick", "cpu")
-    )
+    quick, cpu = (open_run(preset, str(tmp_path), out_dir=tmp_path) for preset in ("quick", "cpu"))
     assert [len(quick.pairs(part)) for part in ("train", "test")] == [4, 4]
     assert len(cpu.pairs("test")) == 15  # half of what is there, below the paper's 20
     assert len(cpu.pairs("train")) + len(cpu.pairs("val")) == 15
@@ -74,9 +64,7 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     trained = tmp_path / "out" / "train" / "best.safetensors"
 
     def chosen(preset, weights=None):
-        return runs.open_run(
-            preset, str(tmp_path), weights=weights, out_dir=tmp_path / "out"
-        ).weights
+        return open_run(preset, str(tmp_path), weights=weights, out_dir=tmp_path / "out").weights
 
     assert chosen("cpu") == SHIPPED
     trained.parent.mkdir(parents=True)
@@ -86,24 +74,30 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     assert chosen("cpu", str(tmp_path / "mine.safetensors")).name == "mine.safetensors"
 
 
-@pytest.mark.parametrize("preset", ["quick", "cpu"])
-@pytest.mark.parametrize("is_real", [True, False])
-def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(tmp_path, preset, is_real):
-    if is_real:
-        write_pairs(tmp_path, "TNO", 2)
+@pytest.mark.parametrize(
+    ("preset", "is_real", "shipped", "own"),
+    [
+        ("quick", True, "quick", "quick"),
+        ("cpu", True, "reference", "own"),
+        ("quick", False, "synthetic", "own"),
+        ("cpu", False, "synthetic", "own"),
+    ],
+)
+def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(
+    tmp_path, preset, is_real, shipped, own
+):
+    write_pairs(tmp_path, "TNO", 2)
     copy, other = tmp_path / "copy.safetensors", tmp_path / "other.safetensors"
     copy.write_bytes(SHIPPED.read_bytes())
     other.write_bytes(SHIPPED.read_bytes()[:-1])
 
     def label(weights, encoder=EMBEDDED):
         root = str(tmp_path) if is_real else "synthetic"
-        run = runs.open_run(preset, root, encoder, weights and str(weights), tmp_path / "out")
+        run = open_run(preset, root, encoder, weights and str(weights), tmp_path / "out")
         assert run.tables() == tmp_path / "out" / "tables" / run.label
         return run.label
 
-    kept = {True: {"quick": "quick", "cpu": "reference"}, False: {}}[is_real]
-    assert label(None) == label(copy) == kept.get(preset, "synthetic")
-    own = "quick" if kept and preset == "quick" else "own"
+    assert label(None) == label(copy) == shipped
     assert label(other) == label(tmp_path / "gone.safetensors") == own
     assert label(None, "ViT-B-32/openai") == own
 
@@ -111,13 +105,13 @@ def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(tmp_pat
 @pytest.mark.parametrize("wrong", [{"preset": "fast"}, {"seed": -1}, {"seed": "0"}])
 def test_parameters_are_checked(tmp_path, wrong):
     with pytest.raises(FusionError, match=str(next(iter(wrong.values())))):
-        runs.open_run(**{"out_dir": tmp_path, **wrong})
+        open_run(**{"out_dir": tmp_path, **wrong})
 
 
 def test_every_dataset_of_the_paper_is_looked_for(tmp_path):
     for name in REAL:
         write_pairs(tmp_path, name, 4)
-    run = runs.open_run("cpu", str(tmp_path), out_dir=tmp_path / "out")
-    assert list(run.parts) == list(REAL)
+    run = open_run("cpu", str(tmp_path), out_dir=tmp_path / "out")
+    assert list(run.parts) == list(REAL) and run.data_title.startswith(f"{REAL[0]} ")
     assert {pair.dataset for pair in run.pairs("test")} == set(REAL)
     assert "TNO" not in {pair.dataset for pair in run.pairs("train")}
