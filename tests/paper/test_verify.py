@@ -123,7 +123,8 @@ def test_reported_rows_must_be_those_of_data_paper(repository):
     line[["qabf", "qcv"]] = 0.695, 272.6
     pd.concat([frame, line]).drop(columns="viff").to_csv(path, index=False)
     assert verify.verify_tables(repository)[1] == [
-        "tables/reference/table1.csv: reported, LLVIP, ours, qcv: 272.6, but its sources give 272.64"
+        "tables/reference/table1.csv: reported, LLVIP, ours, qcv: 272.6, "
+        "but its sources give 272.64"
     ]
 
 
