@@ -1,5 +1,6 @@
 """Who takes part, folders of images made elsewhere, rows, differences and scenes."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from fusionlib.weights import load_weights, save_weights
 from paper import comparison, tables
 from paper.comparison import Entry
 from paper.figures import Scene, read_zooms
-from paper.paper_tables import CELLS, MEASURED, REPORTED, as_markdown as to_markdown
+from paper.paper_tables import CELLS, MEASURED, REPORTED, as_markdown
 from paper.reported import ELSEWHERE
 from paper.run import Run
 
@@ -65,6 +66,11 @@ def make_run(tmp_path, preset="quick", parts=()):
 def given(tmp_path, method="CHITNet", dataset="MSRS", names=NAMES, shape=SHAPE):
     for i, name in enumerate(names):
         save_image(tmp_path / "given" / method / dataset / f"{name}.png", image(100 + i, shape))
+
+
+def to_markdown(table):
+    """Without the spaces that align the columns."""
+    return re.sub(r"\| *([^|\n]*?) *(?=\|)", r"| \1 ", as_markdown(table))
 
 
 def mean(ir, vi):

@@ -93,7 +93,7 @@ def test_typed_verdicts_are_found(repository):
     for name, verdict, line in zip(
         ("numbers", "relative", "claims"), ("exceeds", "agrees", "holds"), wrong, strict=True
     ):
-        assert f"{name}.csv" in line and f"verdict: {verdict}, but its values give" in line
+        assert f"{name}.csv" in line and f"verdict: {verdict}, but its sources give" in line
 
 
 def test_dropped_rows_and_missing_tables_are_found(repository):
@@ -123,7 +123,8 @@ def test_reported_rows_must_be_those_of_data_paper(repository):
     line[["qabf", "qcv"]] = 0.695, 272.6
     pd.concat([frame, line]).drop(columns="viff").to_csv(path, index=False)
     assert verify.verify_tables(repository)[1] == [
-        "tables/reference/table1.csv: LLVIP, qcv, ours: 272.6, but data/paper gives 272.64"
+        "tables/reference/table1.csv: reported, LLVIP, ours, qcv: 272.6, "
+        "but its sources give 272.64"
     ]
 
 
@@ -137,7 +138,7 @@ def test_a_variant_without_weights_has_no_number(repository):
     line["qabf"] = 0.65
     pd.concat([frame, line]).to_csv(path, index=False)
     (wrong,) = verify.verify_tables(repository)[1]
-    assert "MSRS, qabf, without_cii: 0.65" in wrong
+    assert "MSRS, without_cii, qabf: 0.65" in wrong
 
 
 def test_values_of_unknown_use_and_missing_values_are_reported(repository):
