@@ -2,9 +2,9 @@
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
-import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["paper"]:  # its name before it had a house of its own
-        return runpy.run_module("paper.__main__")["main"](arguments[1:])
+        return importlib.import_module("paper.__main__").main(arguments[1:])
     return run_command(_parser(), arguments)
 
 

@@ -11,6 +11,7 @@ metrics.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -77,7 +78,13 @@ def evaluate(
         ImageError: a file is damaged.
     """
     _check_names(metrics, protocol)
-    pairs = [pair for name in datasets for pair in datasets[name]]
+    # absolute: joblib's processes outlive a change of the working directory
+    pairs = [
+        replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute())
+        for name in datasets
+        for pair in datasets[name]
+    ]
+    methods = {name: Path(folder).absolute() for name, folder in methods.items()}
     found = _find_fused(methods, datasets, follow_links)
     rows = _absent_rows(methods, pairs, metrics, found, missing)  # by pair
     known = _known_rows(csv)

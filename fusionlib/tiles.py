@@ -185,5 +185,5 @@ def attention_sums(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
         qk = block.attention.queries_and_keys(block.norm_attention(tile))
         qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
         qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than copying the rest
-        total = total + block.attention.sums(qk)
+        total = total + block.attention.sums(qk.to(total.dtype))
     return total

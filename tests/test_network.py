@@ -95,7 +95,7 @@ def np_norm(norm, x):
 def np_mdta(module, x):
     """Restormer, section 3.1, channel by channel."""
     channels, height, width = x.shape
-    n, size = module.heads, channels // module.heads
+    n, size = len(module.temperature), channels // len(module.temperature)
     q, k, v = np.split(np_convolution(module.qkv_local, np_convolution(module.qkv, x)), 3)
     out = np.empty((channels, height * width))
     for head in range(n):

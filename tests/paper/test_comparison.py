@@ -84,11 +84,11 @@ def test_methods_without_weights_say_why_and_quick_leaves_the_slow_ones(tmp_path
     entries, absent = comparison.find_entries(make_run(tmp_path), mean)
     assert list(entries) == ["ours", "average", "maximum", "laplacian"]
     assert absent["LRRNet"] == "not run in the preset quick"
-    assert "no such file" in absent["DATFuse"]
+    assert "cannot be read (No such file" in absent["DATFuse"]
     assert set(ELSEWHERE) < set(absent)
     assert str(tmp_path / "given" / "CHITNet") in absent["CHITNet"]
     absent = comparison.find_entries(make_run(tmp_path, "paper"), mean)[1]
-    assert "no such file" in absent["LRRNet"]
+    assert "cannot be read (No such file" in absent["LRRNet"]
 
 
 def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
