@@ -97,6 +97,25 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     assert names["METHOD"].fuse(np.zeros((4, 5)), np.ones((4, 5, 3))) == pytest.approx(0.3)
 
 
+def test_the_counts_are_those_of_the_reference_run():
+    counts = pd.read_csv(ROOT / "tables/reference/verdict.csv").set_index(["against", "method"])
+    said = re.sub(r"\s+", " ", README)
+    numbers, leads = (counts.loc[name] for name in dict.fromkeys(counts.index.get_level_values(0)))
+    for method, words in (
+        (
+            "ours",
+            "exceeds {}, agrees with {} (the paper's lies in its 95 % interval) and falls short "
+            "of {}",
+        ),
+        ("letter", "`letter`: {}, {} and {}."),
+    ):
+        row = numbers.loc[method, ["exceeds", "agrees", "falls short"]]
+        assert words.format(*row) in said
+    reached = leads["reaches"]
+    assert f"at least as much in {reached['ours']}, `letter` in {reached['letter']}" in said
+    assert f"reaches {numbers.loc['maximum', 'reaches']} of the 30" in said
+
+
 def test_the_packages_asked_for_are_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = [d for group in project["optional-dependencies"].values() for d in group]
