@@ -136,17 +136,21 @@ def luma(rgb: Array) -> Array:
 def replace_luma(rgb: Array, y: Array) -> Array:
     """Give an RGB image another luma and keep its Cb and Cr (BT.601, full range).
 
-    Adding the same amount to R, G and B changes Y by that amount and leaves Cb and Cr, which are
-    scaled differences B − Y and R − Y, as they are.
+    Where that would leave the range of RGB, Cb and Cr are scaled down until it does not, since
+    clipping R, G and B alone would change the luma, which is what is measured.
 
     Args:
         rgb: (H, W, 3) in [0, 1].
         y: new luma, (H, W) in [0, 1].
 
     Returns:
-        (H, W, 3), float32, clipped to [0, 1].
+        (H, W, 3), float32, in [0, 1].
     """
-    return np.clip(rgb + (y - luma(rgb))[:, :, None], 0, 1).astype(np.float32)
+    y = y[:, :, None]
+    chroma = rgb - luma(rgb)[:, :, None]  # R − Y, G − Y, B − Y: linear in Cb and Cr
+    room = np.where(chroma > 0, 1 - y, y) / np.maximum(np.abs(chroma), 1e-9)
+    scaled = y + chroma * np.minimum(room.min(axis=2, keepdims=True), 1)
+    return np.clip(scaled, 0, 1).astype(np.float32)
 
 
 def check_target(path: Path | str) -> Path:

@@ -13,7 +13,7 @@ from fusionlib.files import REPOSITORY
 
 LOCK = REPOSITORY / "requirements.lock"
 CPUINFO = Path("/proc/cpuinfo")
-CODE = ("fusionlib", "notebooks", "data")
+CODE = ("fusionlib", "paper", "notebooks", "data")
 
 
 def check(preset: str, lock: Path = LOCK) -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m fusionlib paper --verify``: committed tables, computed again from their values."""
+"""``python -m paper --verify``: committed tables, computed again from their values."""
 
 from pathlib import Path
 from typing import NamedTuple

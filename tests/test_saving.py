@@ -39,6 +39,22 @@ def test_replace_luma_keeps_chroma_and_sets_luma(tmp_path):
     assert np.abs(np.asarray(saved, int)[:, :, 0] - y * 255).max() <= 1.5  # three roundings
 
 
+def test_replace_luma_sets_luma_where_a_channel_would_leave_the_range():
+    """Cb and Cr give way, by one factor, and no more than they must."""
+    rng = np.random.default_rng(5)
+    rgb, y = (rng.random(shape).astype(np.float32) for shape in ((60, 70, 3), (60, 70)))
+    fused = replace_luma(rgb, y)
+    assert fused.min() >= 0 and fused.max() <= 1 and np.abs(luma(fused) - y).max() < 1e-5
+    before, after = (rgb2ycbcr(x.astype(float))[:, :, 1:] - 128 for x in (rgb, fused))
+    factor = (before * after).sum(axis=2) / (before**2).sum(axis=2)
+    assert np.abs(after - factor[:, :, None] * before).max() < 1e-3
+    shifted = rgb + (y - luma(rgb))[:, :, None]
+    fits = (shifted >= 0).all(axis=2) & (shifted <= 1).all(axis=2)
+    assert fits.any() and np.abs(factor[fits] - 1).max() < 1e-3
+    edge = np.minimum(fused.min(axis=2), 1 - fused.max(axis=2))
+    assert (edge[~fits] < 1e-6).all() and (factor[~fits] < 1).all()
+
+
 def test_replace_luma_by_its_own_changes_nothing_and_stays_in_range():
     rgb = (COLOURS / 255).astype(np.float32)
     assert np.abs(replace_luma(rgb, luma(rgb)) - rgb).max() < 1e-6
