@@ -79,32 +79,20 @@ def evaluate(
     """
     _check_names(metrics, protocol)
     # absolute: joblib's processes outlive a change of the working directory
+    methods = {name: Path(folder).absolute() for name, folder in methods.items()}
     pairs = [
         replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute())
         for name in datasets
         for pair in datasets[name]
     ]
-    methods = {name: Path(folder).absolute() for name, folder in methods.items()}
     found = _find_fused(methods, datasets, follow_links)
     rows = _absent_rows(methods, pairs, metrics, found, missing)  # by pair
     known = _known_rows(csv)
     asked = {(p.dataset, p.name, m, k) for p in pairs for m in methods for k in metrics}
     others = [row for key, row in known.items() if keep and key not in asked]
-    tasks, skipped = [], {}
-    for pair in pairs:
-        try:
-            old, wanted = _split_known(pair, methods, metrics, found, known, protocol)
-        except ImageError as error:
-            if on_bad == "error":
-                raise
-            old, wanted, skipped[pair] = [], {}, str(error)
-        rows[pair] += old
-        tasks += [joblib.delayed(_measure_pair)(pair, wanted, protocol, on_bad)] if wanted else []
+    skipped: dict[Pair, str] = {}
     try:
-        results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-        for pair, new, problem in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
-            rows[pair] += new
-            skipped |= {pair: problem} if problem else {}
+        _measure(pairs, methods, metrics, found, known, protocol, on_bad, jobs, rows, skipped)
     finally:
         measured = [row for pair in pairs if pair not in skipped for row in rows[pair]]
         if csv is not None:
@@ -116,6 +104,24 @@ def evaluate(
     frame = _frame(measured)
     frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in pairs if p in skipped]
     return frame
+
+
+def _measure(pairs, methods, metrics, found, known, protocol, on_bad, jobs, rows, skipped) -> None:
+    """Add to ``rows`` what is known of each pair and what is measured, or a pair to ``skipped``."""
+    tasks = []
+    for pair in pairs:
+        try:
+            old, wanted = _split_known(pair, methods, metrics, found, known, protocol)
+        except ImageError as error:
+            if on_bad == "error":
+                raise
+            old, wanted, skipped[pair] = [], {}, str(error)
+        rows[pair] += old
+        tasks += [joblib.delayed(_measure_pair)(pair, wanted, protocol, on_bad)] if wanted else []
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+    for pair, new, problem in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
+        rows[pair] += new
+        skipped |= {pair: problem} if problem else {}
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:

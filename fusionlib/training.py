@@ -41,10 +41,9 @@ from fusionlib.recipe import TrainConfig, learning_rate
 from fusionlib.versions import commit, processor
 from fusionlib.weights import Weights, save_weights
 
-PACKAGE = Path(__file__).resolve().parent
 # what decides the numbers of a training; an edit elsewhere does not stop a resume
 DECISIVE = ("network.py", "losses.py", "crops.py", "encoder.py", "recipe.py", "training.py")
-STATEFUL = ("net", "kept", "optimizer")
+STATEFUL, PLAIN = ("net", "kept", "optimizer"), ("step", "best", "log", "seconds", "forced")
 VALIDATION_CROPS = 2  # of each validation pair
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")
 
@@ -140,12 +139,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):  # leaves the caller's generators alone
             torch.default_generator.manual_seed(self.config.seed)  # the network starts on the CPU
             net = FusionNet(self.config.network)
-        if self.init is not None:
-            if self.init.net.config != net.config:
-                raise WeightsError(
-                    f"{self.init.path} is for {self.init.net.config}, not for {net.config}"
-                )
-            net.load_state_dict(self.init.net.state_dict())
+        if (init := self.init) is not None:
+            if init.net.config != net.config:
+                raise WeightsError(f"{init.path} is for {init.net.config}, not for {net.config}")
+            net.load_state_dict(init.net.state_dict())
         # channels_last: the convolutions of this network run in 0.6 of the time on the CPU
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.kept = copy.deepcopy(self.net) if self.config.average else self.net  # what is saved
@@ -338,9 +335,7 @@ class Trainer:
                 path = self.folder / f"{name}.safetensors"
                 save_weights(path, self.kept, self.encoder, self.record(), machine)
             write_log(self.folder / "log.csv", self.log)
-            state = {
-                key: getattr(self, key) for key in ("step", "best", "log", "seconds", "forced")
-            }
+            state = {key: getattr(self, key) for key in PLAIN}
             parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
             buffer = io.BytesIO()
             torch.save(state | parts | {"identity": self._identity}, buffer)
@@ -369,8 +364,9 @@ class Trainer:
             )
         for key in STATEFUL:
             getattr(self, key).load_state_dict(state[key])
-        self.step, self.best, self.log = state["step"], state["best"], state["log"]
-        self.seconds, self.forced = state["seconds"], [*state["forced"], *different]
+        for key in PLAIN:
+            setattr(self, key, state[key])
+        self.forced += different
 
 
 @contextmanager
@@ -400,4 +396,5 @@ def write_log(path: Path, log: Sequence[dict[str, float]]) -> None:
 
 def code_fingerprint() -> str:
     """sha256 of the sources that decide the numbers of a training."""
-    return hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in DECISIVE)).hexdigest()
+    here = Path(__file__).resolve()
+    return hashlib.sha256(b"".join(here.with_name(n).read_bytes() for n in DECISIVE)).hexdigest()
