@@ -34,7 +34,7 @@ class Fuser:
         device: where both live.
         precision: of the network, ``fp32`` or ``bf16``. On an AMD Zen 5, which has AVX-512 BF16,
             bf16 takes three quarters of the time (``benchmarks/inference.csv``); it moves few
-            pixels by more than a grey level. The encoder, and the maximum, stay fp32.
+            pixels by more than a grey level. The encoder stays fp32.
     """
 
     weights: Weights

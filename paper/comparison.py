@@ -300,7 +300,7 @@ def compose_table(
     if LETTER in set(cells["method"]):
         explained.append(
             f"{TITLES[LETTER].capitalize()}: the same network, trained by the paper's loss and "
-            "recipe with nothing added."
+            "recipe, nothing added but bf16; the number of its steps stands below."
         )
     return PaperTable(cells, number, caption, titles, [*explained, *filter(None, notes)], places)
 
