@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fusionlib.__main__ import add_data_root, add_model, check_device, run_command
+from fusionlib.__main__ import run_command
+from fusionlib.commands.options import add_data_root, add_model, check_device
 from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import FusionError
 from fusionlib.files import IS_CHECKOUT

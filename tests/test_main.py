@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from scenes import read_scene
 
-from fusionlib import __main__
 from fusionlib.__main__ import main
+from fusionlib.commands.options import check_device
 from fusionlib.datasets import find_pairs
 from fusionlib.evaluation import read_values
 from fusionlib.images import save_image
@@ -371,11 +371,11 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, capsys
 
 def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda size, device: None)
-    assert __main__.check_device("cuda") == torch.device("cuda")
+    assert check_device("cuda") == torch.device("cuda")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert __main__.check_device("cuda") == torch.device("cuda", 1)
-    assert __main__.check_device("cuda:0") == torch.device("cuda", 0)
-    assert __main__.check_device("cpu") == torch.device("cpu")
+    assert check_device("cuda") == torch.device("cuda", 1)
+    assert check_device("cuda:0") == torch.device("cuda", 0)
+    assert check_device("cpu") == torch.device("cpu")
 
 
 def test_r04_r49_means_over_what_is_left_state_both_numbers(results, tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""The commands of ``fusionlib``, one module each, with their options."""
