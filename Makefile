@@ -5,6 +5,9 @@ PYTHON ?= python3
 PRESET ?= quick
 ENCODER ?= embedded
 DEVICE ?= cpu
+# cpu: PyTorch without CUDA where an index has it, 0.2 GB instead of 6; cuda: PyPI's
+TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
+CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 # keep freed memory: convolutions on the CPU run in a third of the time
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
@@ -62,11 +65,14 @@ clean:  ## remove everything generated
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'with PRESET=quick|cpu|paper ENCODER=… DEVICE=cpu|cuda FUSIONLIB_DATA=… FUSIONLIB_WEIGHTS=…'
+	@echo 'with PRESET=quick|cpu|paper ENCODER=… DEVICE=cpu|cuda TORCH=cpu|cuda FUSIONLIB_DATA=… FUSIONLIB_WEIGHTS=…'
 
 # Made anew only when the dependencies change; the stamp is written last.
 .venv/current: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	test '$(TORCH)' != cpu || $(BIN)/python -m pip install --quiet --retries 0 --timeout 10 \
+	  --index-url $(CPU_WHEELS) torch torchvision || echo 'PyPI has the wheels instead.'
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@$(BIN)/python -c 'import torch as t; print("PyTorch", t.__version__, "with" if t.version.cuda else "without", "CUDA")'
 	touch $@
