@@ -165,7 +165,7 @@ def test_what_was_computed_survives_an_interruption(world, tmp_path, monkeypatch
 
 def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path):
     (folders, datasets), csv, whole = world, tmp_path / "values.csv", tmp_path / "whole.csv"
-    run(world, csv=whole)
+    run(world, csv=whole, keep=True)
     for method in ("a", "b"):
         for name, pairs in datasets.items():
             part = evaluate({method: folders[method]}, {name: pairs}, ["ag"], csv=csv, keep=True)
@@ -176,7 +176,7 @@ def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path)
     image = read_luma8(folders["a"] / "TNO" / "01.png")
     save_image(folders["a"] / "TNO" / "01.png", 255 - image)
     evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag", "ssim"], csv=csv, keep=True)
-    run(world, csv=whole)
+    run(world, csv=whole, keep=True)
     assert csv.read_bytes() == whole.read_bytes()
     evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag"], csv=csv)
     assert set(read_values(csv)["method"]) == {"a"}
