@@ -181,18 +181,20 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
 
     Args:
         root: data root, with a folder for each dataset; for the drawn scenes their own folder.
-        dataset: a key of `DATASETS`.
+        dataset: a key of `DATASETS`, or a folder of one's own with ``ir/`` and ``vi/``.
         follow_links: see `pair_folders`.
 
     Raises:
-        DatasetError: unknown dataset, or one name in two parts of it.
+        DatasetError: one name in two parts of a dataset, or a dataset's name that is a path.
         PairError: see `pair_folders`.
     """
-    known = known_dataset(dataset)
+    if not is_plain_name(dataset):
+        raise DatasetError(f"dataset {dataset!r}: expected the name of a folder in {root}")
+    layouts = DATASETS[dataset].layouts if dataset in DATASETS else (_OURS,)
     folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
     pairs: dict[str, Pair] = {}
     seen: list[Path] = []
-    for ir, vi in ((folder / ir, folder / vi) for ir, vi in known.layouts):
+    for ir, vi in ((folder / ir, folder / vi) for ir, vi in layouts):
         if not (ir.is_dir() and vi.is_dir()) or any(map(ir.samefile, seen)):
             continue  # "ir" and "IR" are one folder on some systems
         seen.append(ir)
@@ -201,6 +203,38 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
             if other is not pair:
                 raise DatasetError(f"{pair.name} stands both in {other.ir} and {pair.ir}")
     return [pairs[name] for name in sorted(pairs)]
+
+
+def own_datasets(root: Path | str) -> list[str]:
+    """Folders of a data root that have ``ir/`` and ``vi/`` and are none of `DATASETS`."""
+    folders = sorted(Path(root).iterdir()) if Path(root).is_dir() else []
+    return [
+        folder.name
+        for folder in folders
+        if folder.name not in DATASETS and all((folder / side).is_dir() for side in _OURS)
+    ]
+
+
+def require_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) -> list[Pair]:
+    """`find_pairs`, or a DatasetError that says which datasets there are."""
+    if pairs := find_pairs(root, dataset, follow_links=follow_links):
+        return pairs
+    own = ", ".join(own_datasets(root)) or "none"
+    raise DatasetError(
+        f"{root} has no {dataset} (as {dataset}/ir and {dataset}/vi). Datasets of the paper: "
+        f"{', '.join(REAL)}, see `fusionlib data status`; own ones there: {own}"
+    )
+
+
+def name_of_folders(ir: Path, vi: Path) -> str:
+    """What to call the pairs of two folders: the folder that holds both, else the infrared one.
+
+    Never the name of a known dataset, whose numbers theirs are not.
+    """
+    ir, vi = ir.absolute(), vi.absolute()
+    name = ir.parent.name if ir.parent == vi.parent else ir.name
+    name = name if is_plain_name(name) else "own"
+    return f"{name}-pairs" if name in DATASETS else name
 
 
 def load_pair(
@@ -246,13 +280,6 @@ def check_pair(pair: Pair) -> str:
     except ImageError as error:
         return str(error)
     return "" if ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"
-
-
-def known_dataset(dataset: str) -> Dataset:
-    """The entry of a dataset; raises DatasetError for an unknown one."""
-    if dataset not in DATASETS:
-        raise DatasetError(f"dataset {dataset!r} is not known; one of {', '.join(DATASETS)}")
-    return DATASETS[dataset]
 
 
 def first_names(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from its own.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
 from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import luma8, read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
-from fusionlib.metrics.protocols import check_protocol, measure_by
+from fusionlib.metrics.protocols import PROTOCOLS, check_protocol, measure_by
 
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
@@ -85,32 +85,38 @@ def evaluate(
 
     Returns:
         One row a value, in the order asked for, with the columns that the module names;
-        ``attrs["skipped"]`` has (name, ``damaged``, reason) of each pair left out.
+        ``attrs["skipped"]`` has name, ``damaged`` and reason of each pair left out.
 
     Raises:
         DatasetError: no folder, pairs without fused image, or (`keep`) one method, two folders.
-        MetricError: unknown metric or protocol; a fused image of another size than its sources.
-        ImageError: a file is damaged.
+        MetricError, ImageError: unknown metric or protocol; a file is damaged or of other size.
     """
     chosen = Options(**options)
     _check_names(metrics, chosen.protocol)
     fused = _find_fused(methods, datasets, chosen.follow_links)
     known = _known_rows(csv)
     folders = _folders(methods, datasets, Path(csv), known) if csv and keep else {}
-    rows = _absent_rows(fused, methods, metrics, chosen.missing)
-    asked = {(p.dataset, p.name, m, k) for p in fused for m in methods for k in metrics}
-    kept = [row for key, row in known.items() if keep and key not in asked]
-    skipped: dict[Pair, str] = {}
+    results = _Results(_absent_rows(fused, methods, metrics, chosen.missing))
     try:
-        _measure(fused, metrics, known, chosen, rows, skipped)
+        _measure(fused, metrics, known, chosen, results)
     finally:
-        measured = [r for pair in fused if pair not in skipped for r in rows[pair]]
+        measured = [r for pair in fused if pair not in results.skipped for r in results.rows[pair]]
         if csv is not None:
-            kept += [(*row[:-1], folders.get(row[2], "")) for row in measured]
-            write_values(_frame(kept, keep), csv)
+            others = _others(known, fused, methods, metrics, results) if keep else []
+            origins = [(*row[:-1], folders.get(row[2], "")) for row in measured]
+            write_values(_frame([*others, *origins], keep), csv)
     frame = _frame(_ordered(measured, list(datasets), list(methods), list(metrics)))
-    frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in fused if p in skipped]
+    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in results.skipped.items()]
     return frame
+
+
+@dataclass
+class _Results:
+    """Pair → its rows, pair → why it is left out, and all that ``files`` can be of an image."""
+
+    rows: dict[Pair, list[Row]]
+    skipped: dict[Pair, str] = field(default_factory=dict)
+    hashes: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:
@@ -176,38 +182,52 @@ def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Pair, lis
     return rows
 
 
-def _measure(fused: Fused, metrics, known, options: Options, rows, skipped) -> None:
-    """Add to ``rows`` what is known of each pair and what is measured, or a pair to ``skipped``."""
+def _measure(fused: Fused, metrics, known, options: Options, results: _Results) -> None:
+    """Add what is known of each pair and what is measured, or the pair to those left out."""
     tasks = []
     for pair in fused:
         try:
-            old, wanted = _split_known(pair, fused[pair], metrics, known, options)
+            wanted = _split_known(pair, fused[pair], metrics, known, options, results)
         except ImageError as error:
             if options.on_bad == "error":
                 raise
-            old, wanted, skipped[pair] = [], {}, str(error)
-        rows[pair] += old
+            wanted, results.skipped[pair] = {}, str(error)
         tasks += [joblib.delayed(_measure_pair)(pair, wanted, options)] if wanted else []
-    results = joblib.Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks)
-    for pair, new, problem in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
-        rows[pair] += new
-        skipped |= {pair: problem} if problem else {}
+    done = joblib.Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks)
+    for pair, new, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+        results.rows[pair] += new
+        results.skipped |= {pair: problem} if problem else {}
 
 
-def _split_known(pair: Pair, images: Mapping[str, Path], metrics, known, options: Options):
-    """Rows that need not be computed again; method → image, metrics, hash of what is measured."""
-    rows, wanted = [], {}
+def _split_known(pair: Pair, images: Mapping[str, Path], metrics, known, options, results) -> dict:
+    """Add rows that need not be computed again; method → image, metrics, ``files`` of the rest."""
+    wanted = {}
     sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if images else []
+    sources += [repr(sorted(options.reading.items()))] if options.reading else []
     for method, path in images.items():
-        parts = [str(VERSION), options.protocol, *sources, _file_hash(path)]
-        parts += [repr(sorted(options.reading.items()))] if options.reading else []
-        files = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-        old = {metric: known.get((pair.dataset, pair.name, method, metric)) for metric in metrics}
-        old = {metric: row for metric, row in old.items() if row and row[6] == files}
-        rows += old.values()
-        if todo := [metric for metric in metrics if metric not in old]:
+        image = " ".join([*sources, _file_hash(path)])
+        texts = {name: f"{VERSION} {name} {image}" for name in PROTOCOLS}
+        hashes = {n: hashlib.sha256(text.encode()).hexdigest()[:16] for n, text in texts.items()}
+        results.hashes[pair.dataset, pair.name, method] = {*hashes.values()}
+        files, todo = hashes[options.protocol], []
+        for metric in metrics:
+            row = known.get((pair.dataset, pair.name, method, metric))
+            known_now = row and row[6] == files
+            results.rows[pair] += [(*row[:-1], "")] if known_now else []
+            todo += [] if known_now else [metric]
+        if todo:
             wanted[method] = (path, todo, files)
-    return rows, wanted
+    return wanted
+
+
+def _others(known, fused: Fused, methods, metrics, results: _Results) -> list[Row]:
+    """Rows of the CSV that were not asked for, but for those of images that have changed since."""
+    asked = {(p.dataset, p.name, m, k) for p in fused for m in methods for k in metrics}
+    return [
+        row
+        for key, row in known.items()
+        if key not in asked and row[6] in results.hashes.get(key[:3], {row[6]})
+    ]
 
 
 def _measure_pair(pair: Pair, wanted, options: Options) -> tuple[Pair, list[Row], str]:

@@ -17,9 +17,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +90,8 @@ class Trainer:
             continues one of another recipe, other data or other code, and records that.
         compiled: run the Restormer blocks through ``torch.compile``.
         init: weights to start from instead of random ones.
+        about: what else the record of the weights says of the data; JSON-serialisable.
+        reading: options of `fusionlib.datasets.load_pair`.
 
     Raises:
         TrainingError: nothing to train on, or the checkpoint belongs to another recipe or data.
@@ -106,6 +109,8 @@ class Trainer:
         resume: bool | Literal["force"] = True,
         compiled: bool = False,
         init: Weights | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        **reading: object,
     ):
         network = dataclasses.replace(config.network, embed=encoder.embed)
         self.config = dataclasses.replace(config, network=network)
@@ -115,8 +120,9 @@ class Trainer:
             self.device = self.processes.device
         self._check_batch(len(train))
         self.encoder = encoder.to(self.device)
-        self.train_images = Images(train, config.crop)
-        self.val_images = Images(val, config.crop) if val else None
+        self.train_images = Images(train, config.crop, **reading)
+        self.val_images = Images(val, config.crop, **reading) if val else None
+        self.about = {**about, **({"reading": reading} if reading else {})}
         self.total = config.total_steps(len(train))
         self._build(compiled)
         self.step, self.best, self.log = 0, math.inf, []
@@ -170,10 +176,10 @@ class Trainer:
         if self.step >= stop:
             return self.log
         is_main = self.processes.is_main_process
-        hidden = not (progress and is_main)
+        hidden = {} if progress and is_main else {"disable": True}  # else TQDM_DISABLE decides
         with (
             self._alone() if is_main else nullcontext(),
-            tqdm(total=self.total, initial=self.step, desc="training", disable=hidden) as bar,
+            tqdm(total=self.total, initial=self.step, desc="training", **hidden) as bar,
             _noted_interrupts(not self.processes.use_distributed) as interrupts,
         ):
             started = time.monotonic()
@@ -192,7 +198,8 @@ class Trainer:
                     self._save(row)
                 if interrupts:
                     raise KeyboardInterrupt
-                bar.set_postfix(loss=f"{row['loss']:.4f}", val=f"{self.best:.4f}", refresh=False)
+                best = {} if math.isinf(self.best) else {"val": f"{self.best:.4f}"}
+                bar.set_postfix(loss=f"{row['loss']:.4f}", **best, refresh=False)
                 bar.update()
         return self.log
 
@@ -295,6 +302,7 @@ class Trainer:
             "best_val_loss": None if math.isinf(self.best) else self.best,
             "init": self.init and {"sha256": self.init.sha256, "record": self.init.record},
             "train_sha256": self.train_images.fingerprint,
+            **self.about,
             "commit": commit(),
             "forced": self.forced,
             "processes": self.processes.num_processes,

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from fusionlib import evaluation
 from fusionlib.baselines import METHODS
-from fusionlib.datasets import SYNTHETIC, Pair, images_by_stem, load_pair
+from fusionlib.datasets import SYNTHETIC, Pair, first_names, images_by_stem, load_pair
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
@@ -147,7 +147,7 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
         if lacking := [pair.name for pair in pairs if pair.name not in images]:
             warnings.append(
                 f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
-                f"({', '.join(lacking[: evaluation.LISTED])}), so there is no mean"
+                f"({first_names(lacking)}), so there is no mean"
             )
         if extra := len(images.keys() - {pair.name for pair in pairs}):
             warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from fusionlib.errors import FusionError
 
@@ -39,6 +40,39 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     bad = "a pair that cannot be read: stop (default), or leave it out and report it"
     parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=bad)
     add_flags(parser, {"--follow-links": "read images that are links out of their folder"})
+
+
+def add_levels(parser: argparse.ArgumentParser) -> None:
+    """How sources are read: ``--resize``, ``--ir-range``, ``--ir-rgb``; see `reading_options`."""
+    parser.add_argument("--resize", choices=["ir-to-vi"], help="scale infrared of another size")
+    levels = "grey levels of a 16-bit or float infrared image that become black and white"
+    parser.add_argument("--ir-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=levels)
+    parser.add_argument("--ir-rgb", choices=["luma"], help="take the luma of colour infrared")
+
+
+def reading_options(options: argparse.Namespace) -> dict:
+    """What `fusionlib.datasets.load_pair` takes, of the options that were given."""
+    given = {name: getattr(options, name) for name in ("resize", "ir_range", "ir_rgb")}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """The option ``--pairs``; see `own_pairs`."""
+    about = "your own pairs: two folders of images with the same names"
+    parser.add_argument("--pairs", nargs=2, type=Path, metavar=("IR_DIR", "VI_DIR"), help=about)
+
+
+def own_pairs(options: argparse.Namespace, name: str | None = None) -> tuple[str, list]:
+    """The pairs of ``--pairs`` and what they are called: as given, or after their folder."""
+    from fusionlib.datasets import DATASETS, name_of_folders, pair_folders
+
+    if name in DATASETS:
+        raise FusionError(f"--dataset {name} is a dataset of the paper: name --pairs otherwise")
+    name = name or name_of_folders(*options.pairs)
+    links = getattr(options, "follow_links", False)
+    if pairs := pair_folders(*options.pairs, name, follow_links=links):
+        return name, pairs
+    raise FusionError(f"{options.pairs[0]} and {options.pairs[1]} have no images")
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
