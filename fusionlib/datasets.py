@@ -1,8 +1,6 @@
 """The five datasets: where their files are, which belong together, which train and which test."""
 
 import os
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,12 +10,12 @@ from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import DATA, USER_DATA
-from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
+from fusionlib.images import image_size, read_ir, read_vi
+from fusionlib.pairing import Pair, pair_folders
 
 SYNTHETIC = "Synthetic"
 SCENES = DATA / "synthetic"  # the drawn scenes, with ir/ and vi/
 DRAWN = "synthetic"  # given as data root: the drawn scenes, whatever datasets are there
-LISTED = 10  # names a message spells out
 
 
 @dataclass(frozen=True)
@@ -107,25 +105,6 @@ DATASETS = {dataset.name: dataset for dataset in _ALL}
 REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two registered images of one scene, on disk.
-
-    Raises:
-        PairError: name or dataset cannot be part of a file name, such as ``../x``.
-    """
-
-    dataset: str
-    name: str
-    ir: Path
-    vi: Path
-
-    def __post_init__(self):
-        for word in (self.name, self.dataset or "-"):  # results are named after them
-            if not is_plain_name(word):
-                raise PairError(f"{word!r}: a separator, a control character or '..' in a name")
-
-
 def chosen_root(given: Path | str | None = None) -> Path | None:
     """Folder of the datasets: as given, else ``$FUSIONLIB_DATA``, else ``data/images``.
 
@@ -146,47 +125,17 @@ def default_root(given: Path | str | None = None) -> Path:
     return root
 
 
-def pair_folders(
-    ir: Path | str, vi: Path | str, dataset: str = "", *, follow_links: bool = False
-) -> list[Pair]:
-    """Match the images of two folders by stem (never by position), sorted by name.
-
-    Args:
-        ir: folder of infrared images.
-        vi: folder of visible images.
-        dataset: written into the pairs.
-        follow_links: accept images that are links to files outside their folder.
-
-    Raises:
-        PairError: images without a partner, two images with one stem, a link out of the folder,
-            or a name with a line break, another control character or a backslash.
-        DatasetError: a folder is missing.
-    """
-    ir, vi = Path(ir), Path(vi)
-    ir_files, vi_files = (images_by_stem(folder, follow_links) for folder in (ir, vi))
-    problems = []
-    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
-        if orphans := sorted(files[key].name for key in files.keys() - others):
-            problems.append(f"only in {folder}: {first_names(orphans)}")
-    if problems:
-        raise PairError(
-            f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
-            f"(extensions may differ)"
-        )
-    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(ir_files)]
-
-
 def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) -> list[Pair]:
     """All pairs of a dataset below a data root, sorted by name; empty if it is not there.
 
     Args:
         root: data root, with a folder for each dataset; for the drawn scenes their own folder.
         dataset: a key of `DATASETS`.
-        follow_links: see `pair_folders`.
+        follow_links: see `fusionlib.pairing.pair_folders`.
 
     Raises:
         DatasetError: unknown dataset, or one name in two parts of it.
-        PairError: see `pair_folders`.
+        PairError: see `fusionlib.pairing.pair_folders`.
     """
     known = known_dataset(dataset)
     folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
@@ -253,44 +202,3 @@ def known_dataset(dataset: str) -> Dataset:
     if dataset not in DATASETS:
         raise DatasetError(f"dataset {dataset!r} is not known; one of {', '.join(DATASETS)}")
     return DATASETS[dataset]
-
-
-def first_names(names: Sequence[str]) -> str:
-    """The first ten of some names, and how many more there are."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(names[:LISTED])}{more}"
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name can stand in a list and names a file of this folder, no other."""
-    barred = ("Cc", "Cs", "Zl", "Zp")  # control, not Unicode, line and paragraph separators
-    return name not in ("", ".", "..") and not any(
-        letter in "/\\" or unicodedata.category(letter) in barred for letter in name
-    )
-
-
-def images_by_stem(folder: Path, follow_links: bool = False) -> dict[str, Path]:
-    """Normalised stem → file; see `pair_folders`."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    folded: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        key = unicodedata.normalize("NFC", path.stem)
-        if not is_plain_name(key):
-            raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
-        target = path.resolve() if path.is_symlink() and not follow_links else path
-        if target is not path and not target.is_relative_to(folder.resolve()):
-            raise PairError(
-                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
-                f"folder instead, or allow it with --follow-links"
-            )
-        if not path.is_file():
-            raise PairError(f"{path}: not a file; remove it or give it another name")
-        rival = folded.setdefault(key.casefold(), path)
-        if rival is not path:
-            raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")
-        files[key] = path
-    return files

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.datasets import Pair, images_by_stem
 from fusionlib.errors import DatasetError, ImageError, MetricError
 from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
 from fusionlib.metrics.protocols import check_protocol, measure_by
+from fusionlib.pairing import Pair, images_by_stem
 
 Array = np.ndarray
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
@@ -66,7 +66,7 @@ def evaluate(
         missing: a pair without fused image is an error, or a marked row without value.
         on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
             all methods; ``attrs["skipped"]`` has its name, ``damaged`` and the reason.
-        follow_links: see `fusionlib.datasets.pair_folders`.
+        follow_links: see `fusionlib.pairing.pair_folders`.
         jobs: processes; −1 for all cores, or all workers of the backend.
 
     Returns:

@@ -13,14 +13,13 @@ from fusionlib.datasets import (
     SCENES,
     SYNTHETIC,
     Dataset,
-    Pair,
     chosen_root,
     find_pairs,
-    is_plain_name,
     known_dataset,
 )
 from fusionlib.errors import DatasetError
 from fusionlib.files import DATA
+from fusionlib.pairing import Pair, is_plain_name
 
 Split = Literal["train", "val", "test"]
 
