@@ -10,7 +10,7 @@ from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import DATA, USER_DATA
-from fusionlib.images import image_size, read_ir, read_vi
+from fusionlib.images import MAX_PIXELS, image_size, read_ir, read_vi
 from fusionlib.pairing import Pair, pair_folders
 
 SYNTHETIC = "Synthetic"
@@ -157,7 +157,11 @@ def load_pair(
     *,
     resize: Literal["ir-to-vi"] | None = None,
     ir_range: tuple[float, float] | None = None,
-    ir_rgb: Literal["grey", "luma"] = "grey",
+    vi_range: tuple[float, float] | None = None,
+    ir_rgb: Literal["grey", "luma", "palette"] = "grey",
+    ir_invert: bool = False,
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read both images of a pair.
 
@@ -165,8 +169,12 @@ def load_pair(
         pair: what to read.
         resize: ``"ir-to-vi"`` brings the infrared image to the size of the visible one (bicubic)
             instead of refusing the pair.
-        ir_range: see `fusionlib.images.read_ir`, also for ``ir_rgb``.
-        ir_rgb: ``"grey"`` or ``"luma"``.
+        ir_range: see `fusionlib.images.read_ir`, also for all that follows.
+        vi_range: the same for the visible image.
+        ir_rgb: ``"grey"``, ``"luma"`` or ``"palette"``.
+        ir_invert: the infrared image is black-hot.
+        frame: of both files.
+        max_pixels: of either file.
 
     Returns:
         Infrared (H, W) and visible RGB (H, W, 3), float32 in [0, 1].
@@ -175,7 +183,9 @@ def load_pair(
         PairError: different sizes.
         ImageError: see `fusionlib.images`.
     """
-    ir, vi = read_ir(pair.ir, ir_range=ir_range, ir_rgb=ir_rgb), read_vi(pair.vi)
+    file = {"frame": frame, "max_pixels": max_pixels}
+    ir = read_ir(pair.ir, ir_range=ir_range, ir_rgb=ir_rgb, ir_invert=ir_invert, **file)
+    vi = read_vi(pair.vi, vi_range=vi_range, **file)
     if ir.shape == vi.shape[:2]:
         return ir, vi
     if resize != "ir-to-vi":
