@@ -16,10 +16,11 @@ from PIL import Image
 from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
-from fusionlib.datasets import Pair, first_names, load_pair
+from fusionlib.datasets import load_pair
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import image_size, is_grey, luma, pixel_sha256, read_vi
+from fusionlib.pairing import Pair, first_names
 from fusionlib.splits import SPLITS, read_list
 
 Array = np.ndarray

@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.datasets import Pair, first_names, images_by_stem, load_pair
+from fusionlib.datasets import load_pair
 from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
 from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import luma8, read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
 from fusionlib.metrics.protocols import PROTOCOLS, check_protocol, measure_by
+from fusionlib.pairing import Pair, first_names, images_by_stem
 
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count

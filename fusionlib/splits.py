@@ -13,16 +13,15 @@ from fusionlib.datasets import (
     SCENES,
     SYNTHETIC,
     Dataset,
-    Pair,
     chosen_root,
     default_root,
     find_pairs,
-    is_plain_name,
     own_datasets,
     require_pairs,
 )
 from fusionlib.errors import DatasetError
 from fusionlib.files import DATA
+from fusionlib.pairing import Pair, is_plain_name
 
 Split = Literal["train", "val", "test"]
 

@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 
 from fusionlib import evaluation
 from fusionlib.baselines import METHODS
-from fusionlib.datasets import SYNTHETIC, Pair, first_names, images_by_stem, load_pair
+from fusionlib.datasets import SYNTHETIC, Pair, load_pair
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
+from fusionlib.pairing import first_names, images_by_stem
 from fusionlib.splits import drawn_scenes
 from fusionlib.statistics import LEVEL
 from fusionlib.weights import load_weights

@@ -43,36 +43,50 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def add_levels(parser: argparse.ArgumentParser) -> None:
-    """How sources are read: ``--resize``, ``--ir-range``, ``--ir-rgb``; see `reading_options`."""
+    """How sources are read; see `reading_options`."""
     parser.add_argument("--resize", choices=["ir-to-vi"], help="scale infrared of another size")
-    levels = "grey levels of a 16-bit or float infrared image that become black and white"
-    parser.add_argument("--ir-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=levels)
-    parser.add_argument("--ir-rgb", choices=["luma"], help="take the luma of colour infrared")
+    for side, what in (("ir", "infrared"), ("vi", "visible")):
+        levels = f"levels of a 16-bit or float {what} image that become black and white"
+        parser.add_argument(
+            f"--{side}-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=levels
+        )
+    parser.add_argument("--ir-rgb", choices=["luma", "palette"], help="of a colour infrared image")
+    add_flags(parser, {"--ir-invert": "infrared is black-hot"})
 
 
 def reading_options(options: argparse.Namespace) -> dict:
     """What `fusionlib.datasets.load_pair` takes, of the options that were given."""
-    given = {name: getattr(options, name) for name in ("resize", "ir_range", "ir_rgb")}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+    names = ("resize", "ir_range", "vi_range", "ir_rgb", "ir_invert")
+    given = {name: value for name in names if (value := getattr(options, name))}
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
 
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:
     """The option ``--pairs``; see `own_pairs`."""
-    about = "your own pairs: two folders of images with the same names"
-    parser.add_argument("--pairs", nargs=2, type=Path, metavar=("IR_DIR", "VI_DIR"), help=about)
+    about = "your own pairs: two folders, IR_DIR VI_DIR, or a CSV with the columns ir, vi, name"
+    parser.add_argument("--pairs", nargs="+", type=Path, metavar="PATH", help=about)
 
 
 def own_pairs(options: argparse.Namespace, name: str | None = None) -> tuple[str, list]:
     """The pairs of ``--pairs`` and what they are called: as given, or after their folder."""
-    from fusionlib.datasets import DATASETS, name_of_folders, pair_folders
+    from dataclasses import replace
+
+    from fusionlib.datasets import DATASETS, name_of_folders
+    from fusionlib.pairing import pair_folders, read_pairs
 
     if name in DATASETS:
         raise FusionError(f"--dataset {name} is a dataset of the paper: name --pairs otherwise")
+    if len(options.pairs) > 2:
+        raise FusionError("--pairs: expected IR_DIR VI_DIR, or one CSV")
     name = name or name_of_folders(*options.pairs)
-    links = getattr(options, "follow_links", False)
-    if pairs := pair_folders(*options.pairs, name, follow_links=links):
-        return name, pairs
-    raise FusionError(f"{options.pairs[0]} and {options.pairs[1]} have no images")
+    if len(options.pairs) == 1:
+        pairs = [replace(pair, dataset=name) for pair in read_pairs(options.pairs[0])]
+    else:
+        links = getattr(options, "follow_links", False)
+        pairs = pair_folders(*options.pairs, name, follow_links=links)
+    if not pairs:
+        raise FusionError(f"--pairs {' '.join(map(str, options.pairs))}: no images")
+    return name, pairs
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
