@@ -11,7 +11,7 @@ from PIL import Image
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import DATA, USER_DATA
 from fusionlib.images import MAX_PIXELS, image_size, read_ir, read_vi
-from fusionlib.pairing import Pair, pair_folders
+from fusionlib.pairing import Pair, is_plain_name, pair_folders
 
 SYNTHETIC = "Synthetic"
 SCENES = DATA / "synthetic"  # the drawn scenes, with ir/ and vi/

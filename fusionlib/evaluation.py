@@ -28,7 +28,7 @@ from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import luma8, read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
 from fusionlib.metrics.protocols import PROTOCOLS, check_protocol, measure_by
-from fusionlib.pairing import Pair, first_names, images_by_stem
+from fusionlib.pairing import LISTED, Pair, images_by_stem
 
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
@@ -174,7 +174,7 @@ def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Pair, lis
     """Rows without value of what has no fused image; an error unless they are to be marked."""
     absent = [(m, pair) for m in methods for pair in fused if m not in fused[pair]]
     if absent and missing == "error":
-        listed = first_names([f"{m}/{p.dataset}/{p.name}" for m, p in absent])
+        listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
     rows: dict[Pair, list[Row]] = {pair: [] for pair in fused}
     for method, pair in absent:

@@ -6,11 +6,9 @@ from pathlib import Path
 from fusionlib.commands.options import (
     add_flags,
     add_levels,
-    add_pairs,
     add_reading,
-    own_pairs,
-    reading_options,
 )
+from fusionlib.commands.own import add_pairs, given_levels, own_pairs
 from fusionlib.errors import FusionError
 
 
@@ -45,8 +43,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset, chosen, unlisted, is_own = _choose(options)
     if not options.allow_unlisted:
         checks.require_listed(unlisted, dataset)
-    method = options.method or _default_method(options.fused, dataset)
-    reading = reading_options(options)
+    method = options.method or _default_method(options.fused, chosen)
+    reading = given_levels(options, chosen)
     frame = evaluate(
         {method: options.fused},
         {dataset: chosen},
@@ -99,12 +97,14 @@ def _choose(options: argparse.Namespace) -> tuple[str, list, list, bool]:
     return dataset, chosen, checks.compare_with_list(chosen, dataset, part=part), False
 
 
-def _default_method(folder: Path, dataset: str) -> str:
-    """The name of the last folder that is not named after a dataset."""
+def _default_method(folder: Path, pairs: list) -> str:
+    """The name of the last folder that is not named after a dataset, or what holds the sources."""
     from fusionlib.datasets import DATASETS
 
+    taken = {*DATASETS, *(pair.dataset for pair in pairs)}
+    taken |= {pair.ir.absolute().parent.parent.name for pair in pairs}
     for name in reversed(folder.absolute().parts[1:]):
-        if name != dataset and name not in DATASETS:
+        if name not in taken:
             return name
     raise FusionError(f"{folder}: what is the method called? Give --method NAME")
 

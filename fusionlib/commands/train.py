@@ -15,11 +15,9 @@ from fusionlib.commands.options import (
     add_flags,
     add_levels,
     add_model,
-    add_pairs,
     check_device,
-    own_pairs,
-    reading_options,
 )
+from fusionlib.commands.own import add_pairs, given_levels, own_pairs
 from fusionlib.errors import FusionError
 
 # fields of `recipe.TrainConfig` that options of `train` set
@@ -41,7 +39,7 @@ def add(commands) -> None:
     train = commands.add_parser(
         "train", help="train on the datasets that are present, or on your own pairs"
     )
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, on_bad="error")
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "shipped", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
     for name, (kind, about) in RECIPE.items():
@@ -53,6 +51,7 @@ def add(commands) -> None:
         "--without-cii": "ablation: no injection",
         "--without-cff": "ablation: concatenation",
         "--compile": "use torch.compile",
+        "--follow-links": "read images of --pairs that are links out of their folder",
         "--force-resume": "go on though recipe, data or code changed",
     }
     add_flags(train, flags)
@@ -77,7 +76,7 @@ def _train(options: argparse.Namespace) -> None:
     config = _recipe(options, PRESETS[options.preset])
     parts, division = _divide(options)
     train, val = ([p for found in parts.values() for p in found[part]] for part in ("train", "val"))
-    reading = reading_options(options)
+    reading = given_levels(options, [*train, *val])
     inference.reuse_memory()
     device = check_device(options.device)
     encoder = load_encoder(options.encoder or EMBEDDED, device)
