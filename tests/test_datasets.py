@@ -10,7 +10,7 @@ from fusionlib import datasets
 from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair, pair_folders
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import save_image
-from fusionlib.splits import SPLITS, draw_split, read_split, split_pairs
+from fusionlib.splits import SPLITS, read_split
 
 
 def touch(folder, *names):
@@ -172,18 +172,26 @@ def test_one_folder_under_two_names_counts_once(tmp_path):
     assert [pair.name for pair in find_pairs(tmp_path, "TNO")] == ["a"]
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: find_pairs("anywhere", "FLIR"),
-        lambda: draw_split([], "FLIR"),
-        lambda: read_split("../FLIR"),
-        lambda: split_pairs([], "FLIR"),
-    ],
-)
-def test_unknown_dataset_is_an_error_that_lists_the_known(call):
-    with pytest.raises(DatasetError, match=r"FLIR.*RoadScene, LLVIP, MSRS, M3FD, TNO"):
-        call()
+def test_an_own_dataset_is_any_folder_with_ir_and_vi(tmp_path):
+    for side in ("ir", "vi"):
+        touch(tmp_path / "MyCams" / side, "a.png")
+    assert [pair.dataset for pair in find_pairs(tmp_path, "MyCams")] == ["MyCams"]
+    assert datasets.own_datasets(tmp_path) == ["MyCams"]
+    assert read_split("MyCams") == {} and find_pairs(tmp_path, "FLIR") == []
+    with pytest.raises(DatasetError, match=r"no FLIR .*RoadScene, LLVIP, MSRS.*there: MyCams"):
+        datasets.require_pairs(tmp_path, "FLIR")
+    for name in ("../FLIR", "", "a/b"):
+        with pytest.raises(DatasetError, match="expected the name of a folder"):
+            find_pairs(tmp_path, name)
+
+
+def test_pairs_of_two_folders_are_called_after_what_holds_them():
+    def name(*paths):
+        return datasets.name_of_folders(*map(Path, paths))
+
+    assert name("MyCams/ir", "MyCams/vi") == "MyCams" and name("a/hot", "b/seen") == "hot"
+    assert name("pairs.csv") == "pairs" and name("/ir", "/vi") == "own"
+    assert name("TNO/ir", "TNO/vi") == "TNO-pairs"  # numbers of other pairs must not pass as TNO's
 
 
 def test_default_root_is_as_given_the_environments_or_ours(monkeypatch, tmp_path):

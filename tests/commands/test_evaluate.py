@@ -1,6 +1,7 @@
 """``fusionlib evaluate``"""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +66,44 @@ def test_r47_evaluate_names_what_is_missing_or_marks_it(results, run):
         (("--metrics", "psnr"), "'psnr'"),
         (("--protocol", "theirs"), "'theirs'"),
         (("--dataset", "MSRS"), "has no MSRS"),
-        (("--dataset", "Mars"), "'Mars'"),
+        (("--dataset", "Mars"), "has no Mars"),
+        (("--dataset", "TNO", "--pairs", "a", "b"), "--dataset TNO is a dataset of the paper"),
     ],
 )
 def test_evaluate_explains_what_it_does_not_know(results, run, more, told):
     status, _, said = evaluated(run, results, *more)
     assert status == 2 and told in said
+
+
+def test_r69_own_pairs_need_no_list_and_their_folder_no_option(results, tmp_path, run):
+    folder = (tmp_path / "data" / "TNO").rename(tmp_path / "data" / "MyCams")
+    fused = results.rename(tmp_path / "MyCams")
+    (tmp_path / "mine").mkdir()
+    fused = fused.rename(tmp_path / "mine" / "MyCams")
+    own = ("--dataset", "MyCams"), ("--pairs", folder / "ir", folder / "vi")
+    told = {run("evaluate", fused, *pairs, "--metrics", "ag", "--jobs", 1)[:2] for pairs in own}
+    ((status, said),) = told
+    assert status == 0 and said.startswith("mine, MyCams, 4 of 4 pairs, protocol ours\nyour own")
+    assert "missing" not in said and "*" not in said
+    status, _, told = run("evaluate", fused, *own[0], "--part", "test")
+    assert status == 2 and "no list divides MyCams" in told
+    (tmp_path / "list.csv").write_text(f"ir,vi\n{folder}/ir/a.png,{folder}/vi/a.png\n")
+    status, said, _ = run("evaluate", fused, "--pairs", tmp_path / "list.csv", "--metrics", "ag")
+    assert status == 0 and said.startswith("mine, list, 1 of 1 pairs")  # of the four images
+    assert run("evaluate", fused)[0] == 2
+
+
+def test_r74_a_folder_named_after_its_dataset_gives_the_method_of_its_parent_s_name(
+    results, tmp_path, run
+):
+    csv = tmp_path / "values.csv"
+    for name in ("one", "two"):
+        target = tmp_path / "results" / name / "TNO"
+        shutil.copytree(results, target)
+        assert evaluated(run, target, "-o", csv, "--metrics", "ag")[0] == 0
+    assert set(read_values(csv)["method"]) == {"one", "two"}
+    others = evaluated(run, results, "-o", csv, "--metrics", "scd", "--method", "one")
+    assert others[0] == 2 and "results/one" in others[2] and "--method" in others[2]
 
 
 def test_r04_r49_means_over_what_is_left_state_both_numbers(results, tmp_path, run):

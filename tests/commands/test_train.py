@@ -1,11 +1,15 @@
 """``fusionlib train``"""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from fusionlib.__main__ import main
@@ -63,6 +67,71 @@ def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path, run,
     given = ("--steps", 1, "--data-root", "synthetic", "--out", tmp_path / "drawn")
     status, said, _ = run("train", "--preset", "quick", *given)
     assert status == 0 and said.startswith("as asked: training on the synthetic scenes")
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """A data root with twelve own pairs, MyCams, whose infrared images are raw counts."""
+    for part, low in (("ir", 7000), ("vi", 0)):
+        (tmp_path / "MyCams" / part).mkdir(parents=True)
+        for i in range(12):
+            levels = np.random.default_rng(i).integers(0, 256, (48, 48))
+            image = low + levels.astype(np.uint16 if low else np.uint8)
+            Image.fromarray(image).save(tmp_path / "MyCams" / part / f"{i}.png")
+    return tmp_path
+
+
+def test_r69_training_on_own_pairs_says_and_records_how_they_were_divided(cameras, run):
+    pairs = ("--pairs", cameras / "MyCams" / "ir", cameras / "MyCams" / "vi")
+    rest = ("--steps", 1, "--batch", 1, "--crop", 48, "--ir-range", 7000, 7255)
+    out = ("--out", cameras / "out")
+    status, said, told = run("train", "--preset", "cpu", *pairs, *rest, *out, "--val-share", 0.25)
+    assert status == 0, told
+    assert "MyCams: your own pairs, 9 train, 3 validate (--val-share), none is a test pair" in said
+    record = load_weights(cameras / "out" / "last.safetensors").record
+    assert record["train_pairs"] == {"MyCams": 9} and record["val_pairs"] == 3
+    (division,) = record["division"]
+    assert division["folders"] == ["MyCams/ir", "MyCams/vi"]
+    assert [division[part] for part in ("train", "val", "test")] == [9, 3, 0]
+    assert "your own" in division["rule"] and record["reading"] == {"ir_range": [7000, 7255]}
+    named = ("--data-root", cameras, "--dataset", "MyCams")
+    again = run("train", "--preset", "cpu", *named, *rest, *out, "--val-share", 0.25)
+    assert again[0] == 0 and "going on after step 1 of 1" in again[1]  # the same images
+    status, _, told = run("train", "--data-root", cameras)
+    assert status == 2 and "`train --dataset MyCams`" in told
+
+
+def test_r69_without_validation_the_last_weights_are_named(cameras, run):
+    named = ("--data-root", cameras, "--dataset", "MyCams", "--val-share", 0)
+    rest = ("--steps", 1, "--crop", 48, "--ir-range", 7000, 7255, "--out", cameras / "out")
+    status, said, _ = run("train", "--preset", "quick", *named, *rest)
+    assert status == 0 and "12 train, 0 validate" in said and "quick uses 4 and 0" in said
+    assert "last.safetensors: not validated" in said
+    assert load_weights(cameras / "out" / "last.safetensors").record["val_pairs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--val-share", "0.2", "--data-root", "synthetic"), "is for your own pairs"),
+        (("--dataset", "Mars", "--data-root", "."), "has no Mars"),
+        (("--pairs", "a", "b", "--dataset", "x"), "give neither"),
+        (("--pairs", "a", "b", "c"), "IR_DIR VI_DIR"),
+    ],
+)
+def test_r69_impossible_choices_of_pairs_are_explained(given, told, run):
+    status, _, said = run("train", "--preset", "quick", *given)
+    assert status == 2 and told in said
+
+
+def test_training_is_silent_if_tqdm_is_to_be(cameras):
+    command = [sys.executable, "-m", "fusionlib", "train", "--preset", "quick", "--steps", "1"]
+    command += ["--data-root", "synthetic", "--out", str(cameras / "out")]
+    for disable, is_silent in (("1", True), ("", False)):
+        environment = os.environ | {"TQDM_DISABLE": disable}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        assert ("training" in done.stderr) != is_silent
+        command += ["--seed", "1", "--force-resume", "--steps", "2"]
 
 
 def test_train_enlarges_what_a_crop_does_not_fit_into(tmp_path, run, monkeypatch):
