@@ -218,15 +218,11 @@ def test_r74_values_of_images_that_were_replaced_do_not_stay(world, tmp_path):
     assert set(found.query("method == 'b'")["metric"]) == {"ag", "vif", "ssim"}
 
 
-def test_sources_are_read_as_fuse_read_them_if_that_is_asked_for(world, tmp_path):
-    folders, datasets = world
-    pair = datasets["TNO"][0]
-    whole = run(world, "scd").query("dataset == 'TNO' and name == '01'")["value"]
-    assert (
-        run(world, "scd", reading={})
-        .query("dataset == 'TNO' and name == '01'")["value"]
-        .equals(whole)
-    )
+def test_sources_are_read_as_fuse_read_them_if_that_is_asked_for(world):
+    folders, pair = world[0], world[1]["TNO"][0]
+    one = {"TNO": [pair]}, ["scd"]
+    whole = evaluate(folders, *one, jobs=1)["value"]
+    assert evaluate(folders, *one, reading={}, jobs=1)["value"].equals(whole)
     raw = 7000 + 4 * read_luma8(pair.ir).astype(np.uint16)  # of a camera with 14 bits
     Image.fromarray(raw).save(pair.ir)
     again = evaluate(folders, *one, reading={"ir_range": (7000, 7000 + 4 * 255)}, jobs=1)
