@@ -3,9 +3,11 @@
 import argparse
 import importlib
 import sys
+import warnings
 
 from fusionlib import __version__
 from fusionlib.commands import data, evaluate, fuse, train
+from fusionlib.commands.options import spread_auto
 from fusionlib.errors import FusionError
 
 
@@ -19,9 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
     """Parse, run ``options.command``, and turn what went wrong into an exit status."""
-    options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a pipe on Windows cannot encode, such as λ
+            stream.reconfigure(errors="replace")
+    options = parser.parse_args(spread_auto(sys.argv[1:] if arguments is None else arguments))
     try:
-        options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.command(options)
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,6 +36,10 @@ def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -232,10 +232,10 @@ def load_pair(
     return np.clip(np.asarray(scaled), 0, 1), vi
 
 
-def check_pair(pair: Pair) -> str:
-    """What is wrong with a pair by its headers alone, or an empty string."""
+def check_pair(pair: Pair, *, resize: str | None = None, frame: int | None = None) -> str:
+    """What is wrong with a pair by its headers alone, or an empty string; see `load_pair`."""
     try:
-        ir, vi = image_size(pair.ir), image_size(pair.vi)
+        ir, vi = image_size(pair.ir, frame), image_size(pair.vi, frame)
     except ImageError as error:
         return str(error)
-    return "" if ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"
+    return "" if resize or ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"

@@ -47,7 +47,8 @@ def other_size(path):
 
 
 def pseudo_colour(path):
-    save_image(path, np.random.default_rng(0).random((256, 256, 3)))
+    heat = np.random.default_rng(0).random((256, 256))
+    save_image(path, np.dstack([heat, heat**2, heat**3]))  # brightens with heat, as iron does
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,7 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(tmp_path, run):
     used = json.loads((tmp_path / "out" / "fused.json").read_text(encoding="utf-8"))
     assert used["ir_range"] == [10, 200] and used["resize"] is None  # rows 3 and 6: recorded
     assert used["sha256"] == load_weights().sha256 and used["precision"] == "bf16"
+    assert used["vi_range"] is None and used["ir_invert"] is False and used["threads"] >= 1
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == ["a", "c"]
 
 
