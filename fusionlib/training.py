@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -109,7 +108,7 @@ class Trainer:
         resume: bool | Literal["force"] = True,
         compiled: bool = False,
         init: Weights | None = None,
-        about: Mapping[str, Any] = MappingProxyType({}),
+        about: Mapping[str, Any] | None = None,
         **reading: object,
     ):
         network = dataclasses.replace(config.network, embed=encoder.embed)
@@ -122,7 +121,7 @@ class Trainer:
         self.encoder = encoder.to(self.device)
         self.train_images = Images(train, config.crop, **reading)
         self.val_images = Images(val, config.crop, **reading) if val else None
-        self.about = {**about, **({"reading": reading} if reading else {})}
+        self.about = {**(about or {}), **({"reading": reading} if reading else {})}
         self.total = config.total_steps(len(train))
         self._build(compiled)
         self.step, self.best, self.log = 0, math.inf, []
@@ -154,9 +153,8 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if self.config.average else self.net  # what is saved
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.lr)
         if compiled:
-            for block in self.net.modules():
-                if isinstance(block, RestormerBlock):
-                    block.compile(dynamic=False)
+            for block in (m for m in self.net.modules() if isinstance(m, RestormerBlock)):
+                block.compile(dynamic=False)
         self._fuse: nn.Module = self.net
         if self.processes.use_distributed:
             if self.device.type == "cuda":
@@ -320,17 +318,14 @@ class Trainer:
             f"{len(images)} pairs, sha256 {images.fingerprint}" if images else "no pairs"
             for images in (self.train_images, self.val_images)
         )
-        return (
-            settings
-            | network
-            | {
-                "encoder": self.encoder.fingerprint,
-                "init": self.init and self.init.sha256,
-                "training images": train,
-                "validation images": val,
-                "code": code_fingerprint(),
-            }
-        )
+        return {
+            **(settings | network),
+            "encoder": self.encoder.fingerprint,
+            "init": self.init and self.init.sha256,
+            "training images": train,
+            "validation images": val,
+            "code": code_fingerprint(),
+        }
 
     def _save(self, row: dict[str, float]) -> None:
         val_loss = row.get("val_loss_average", row.get("val_loss", math.nan))
@@ -342,7 +337,9 @@ class Trainer:
             for name in ("best", "last") if improved else ("last",):
                 path = self.folder / f"{name}.safetensors"
                 save_weights(path, self.kept, self.encoder, self.record(), machine)
-            write_log(self.folder / "log.csv", self.log)
+            log = pd.DataFrame(self.log, columns=LOG_COLUMNS)  # one row a step
+            text = log.to_csv(index=False, lineterminator="\n")
+            write_atomically(self.folder / "log.csv", text.encode())
             state = {key: getattr(self, key) for key in PLAIN}
             parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
             buffer = io.BytesIO()
@@ -394,12 +391,6 @@ def _noted_interrupts(enabled: bool) -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def write_log(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """The training log as CSV (`LOG_COLUMNS`), one row a step."""
-    text = pd.DataFrame(log, columns=LOG_COLUMNS).to_csv(index=False, lineterminator="\n")
-    write_atomically(path, text.encode())
 
 
 def code_fingerprint() -> str:
