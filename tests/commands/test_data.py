@@ -12,6 +12,12 @@ def test_status_names_every_dataset_and_where_the_missing_ones_are(tmp_path, run
         assert word in said
 
 
+def test_r69_status_names_own_datasets(tmp_path, run):
+    for side in ("ir", "vi"):
+        (tmp_path / "MyCams" / side).mkdir(parents=True)
+    assert "your own: MyCams; " in run("data", "status", "--root", tmp_path)[1]
+
+
 def test_status_with_the_drawn_scenes_says_that_no_dataset_is_looked_at(tmp_path, run, monkeypatch):
     monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
     status, said, _ = run("data", "status")
