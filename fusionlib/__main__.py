@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 import warnings
 
@@ -13,6 +14,8 @@ from fusionlib.errors import FusionError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
+    # before torch loads OpenMP: threads that wait by spinning take a busy machine's time away
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["paper"]:  # its name before it had a house of its own
         return importlib.import_module("paper.__main__").main(arguments[1:])

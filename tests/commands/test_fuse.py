@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fusionlib.images import save_image
@@ -151,3 +153,75 @@ def test_r18_linked_images_are_read_on_request(pair, tmp_path, run):
 def test_an_unknown_device_is_an_error_not_a_traceback(pair, tmp_path, run):
     status, _, said = run("fuse", *pair, "-o", tmp_path / "x.png", "--device", "cuda:99")
     assert status == 2 and "--device cuda:99" in said
+
+
+@pytest.mark.parametrize("words", [(), ("ir",), ("ir", "folder")])
+def test_what_cannot_be_fused_together_is_said(pair, tmp_path, run, words):
+    given = [{"ir": pair[0], "folder": tmp_path / "vi"}[word] for word in words]
+    status, _, said = run("fuse", *given, "-o", tmp_path / "x.png")
+    assert status == 2 and "expected" in said and not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "other.pth"])
+def test_what_is_no_weights_file_of_this_program_is_called_so(pair, tmp_path, run, name):
+    torch.save({"w": torch.zeros(3)}, tmp_path / name)
+    fuse = ("fuse", *pair, "-o", tmp_path / "x.png", "--weights", tmp_path / name)
+    status, _, said = run(*fuse)
+    assert status == 2 and f"{name}: not a weights file of this program" in said
+
+
+def test_paths_with_spaces_umlauts_and_colons(pair, tmp_path, run):
+    folder = tmp_path / "C: Übersicht (1)"
+    folder.mkdir()
+    for path in pair:
+        shutil.copy(path, folder)
+    (folder / "camp.png").rename(folder / "wärme 1.png")
+    given = (folder / "wärme 1.png", folder / "camp.webp")
+    assert run("fuse", *given, "-o", folder / "neu" / "größe 1.png")[0] == 0
+    assert Image.open(folder / "neu" / "größe 1.png").size == (256, 256)
+
+
+def test_r11_one_of_several_pictures_and_more_pixels_on_request(pair, tmp_path, run):
+    pages = tmp_path / "ir.tif"
+    small, image = Image.new("L", (64, 64)), Image.open(pair[0])
+    small.save(pages, save_all=True, append_images=[image])
+    fuse = ("fuse", pages, tmp_path / "vi.tif", "-o", tmp_path / "fused.png")
+    small.save(tmp_path / "vi.tif", save_all=True, append_images=[Image.open(pair[1])])
+    status, _, said = run(*fuse)
+    assert status == 2 and "--frame" in said
+    assert run(*fuse, "--frame", 1)[0] == 0
+    assert run("fuse", *pair, "-o", tmp_path / "whole.png")[0] == 0
+    one, two = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("fused", "whole"))
+    assert np.array_equal(one, two)
+    status, _, said = run(*fuse, "--frame", 1, "--max-pixels", 60_000)
+    assert status == 2 and "60,000" in said and "--max-pixels" in said
+
+
+def test_threads_are_those_asked_for(pair, tmp_path, run):
+    before = torch.get_num_threads()
+    try:
+        assert run("fuse", *pair, "-o", tmp_path / "x.png", "--threads", before + 1)[0] == 0
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_r75_videos_from_the_command_line(tmp_path, run):
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    for side, end in (("ir", ()), ("vi", (3,))):
+        with av.open(str(tmp_path / f"{side}.mkv"), "w") as file:
+            stream = file.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0" if end else "gray"
+            for _ in range(2):
+                levels = rng.integers(0, 256, (32, 48, *end), np.uint8)
+                frame = av.VideoFrame.from_ndarray(levels, format="rgb24" if end else "gray")
+                file.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+            file.mux(stream.encode())
+    fuse = ("fuse", tmp_path / "ir.mkv", tmp_path / "vi.mkv", "-o")
+    status, said, _ = run(*fuse, tmp_path / "fused.mp4")
+    assert status == 0 and said.startswith(str(tmp_path / "fused.mp4"))
+    with av.open(str(tmp_path / "fused.mp4")) as file:
+        assert len(list(file.decode(video=0))) == 2
+    status, _, said = run(*fuse, tmp_path / "fused.gif")
+    assert status == 2 and ".mp4" in said
