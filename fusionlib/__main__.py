@@ -2,15 +2,20 @@
 
 import argparse
 import importlib
+import os
 import sys
+import warnings
 
 from fusionlib import __version__
 from fusionlib.commands import data, evaluate, fuse, train
+from fusionlib.commands.options import spread_auto
 from fusionlib.errors import FusionError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0, 2 for an error that is explained, 130)."""
+    # before torch loads OpenMP: threads that wait by spinning take a busy machine's time away
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["paper"]:  # its name before it had a house of its own
         return importlib.import_module("paper.__main__").main(arguments[1:])
@@ -19,9 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
     """Parse, run ``options.command``, and turn what went wrong into an exit status."""
-    options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a pipe on Windows cannot encode, such as λ
+            stream.reconfigure(errors="replace")
+    options = parser.parse_args(spread_auto(sys.argv[1:] if arguments is None else arguments))
     try:
-        options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.command(options)
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,6 +39,10 @@ def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

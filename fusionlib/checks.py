@@ -6,7 +6,9 @@ lists. Faults are errors unless they are to be skipped; doubts never stop anythi
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -16,10 +18,19 @@ from PIL import Image
 from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
-from fusionlib.datasets import Pair, first_names, load_pair
-from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.datasets import check_pair, load_pair
+from fusionlib.errors import DatasetError, FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
-from fusionlib.images import image_size, is_grey, luma, pixel_sha256, read_vi
+from fusionlib.images import (
+    LevelsWarning,
+    aspect,
+    image_size,
+    is_grey,
+    luma,
+    pixel_sha256,
+    read_vi,
+)
+from fusionlib.pairing import Pair, first_names
 from fusionlib.splits import SPLITS, read_list
 
 Array = np.ndarray
@@ -37,8 +48,8 @@ class Issue:
     Attributes:
         dataset: of the pair; empty for folders.
         name: of the pair; empty if the whole set is meant.
-        status: ``damaged``, ``misaligned``, ``swapped``, ``resized``, ``changed``, ``missing`` or
-            ``unlisted``.
+        status: ``damaged``, ``left out``, ``clipped``, ``misaligned``, ``swapped``, ``resized``,
+            ``stretched``, ``changed``, ``missing`` or ``unlisted``.
         detail: for people.
     """
 
@@ -48,51 +59,115 @@ class Issue:
     detail: str
 
 
-def inspect_pairs(
-    pairs: Sequence[Pair], *, on_bad: Literal["error", "skip"] = "error", **reading: object
-) -> tuple[list[Pair], list[Issue]]:
-    """Read every pair, before work is put into any of them.
+def require_apart(targets: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Raise FusionError if a target is a source by any spelling or link: it would be lost."""
+    files: dict[tuple[int, int], Path] = {}
+    for source in sources:
+        with suppress(OSError):  # one that is not there is reported where it is read
+            found = source.stat()
+            files[found.st_dev, found.st_ino] = source
+    for target in targets:
+        with suppress(OSError):
+            found = target.stat()
+            if source := files.get((found.st_dev, found.st_ino)):
+                raise FusionError(
+                    f"{target} is the source {source} itself, which would be lost; give -o "
+                    f"another name or folder"
+                )
+
+
+def require_fitting(
+    pairs: Sequence[Pair], *, resize: str | None = None, frame: int | None = None
+) -> None:
+    """Raise PairError if the headers show pairs that cannot be read, or of differing sizes."""
+    wrong = [
+        f"{pair.ir} and {pair.vi}: {reason}"
+        for pair in pairs
+        if (reason := check_pair(pair, resize=resize, frame=frame))
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more of {len(pairs)} pairs" if len(wrong) > 1 else ""
+        raise PairError(
+            f"{wrong[0]}{more} (--resize ir-to-vi scales infrared images of another size"
+            f"{', --on-bad skip leaves such pairs out' if len(pairs) > 1 else ''})"
+        )
+
+
+def read_pairs(
+    pairs: Iterable[Pair],
+    issues: list[Issue],
+    *,
+    on_bad: Literal["error", "skip"] = "error",
+    **reading: object,
+) -> Iterator[tuple[Pair, Array, Array]]:
+    """Read pairs one after the other, and look at each.
 
     Args:
         pairs: what to read.
+        issues: gets what is wrong or doubtful: damaged (where skipped), clipped, resized,
+            stretched and probably shifted pairs and, in the end, whether the sides look swapped.
         on_bad: a pair that cannot be read is an error, or an issue and left out.
         reading: options of `fusionlib.datasets.load_pair`.
 
-    Returns:
-        The pairs that can be used, and the issues: damaged, resized and probably shifted pairs,
-        and whether the two sides look swapped.
+    Yields:
+        The pair, infrared (H, W) and visible RGB (H, W, 3), both float32 in [0, 1].
 
     Raises:
-        ImageError, PairError: of the first pair that cannot be read, and how many more there are,
-            unless they are skipped.
+        ImageError, PairError: a pair cannot be read, unless such pairs are skipped.
     """
-    good, issues, bad = [], [], []
-    swapped = True  # until a pair says otherwise
+    dataset, swapped, start = None, True, len(issues)  # swapped until a pair says otherwise
     for pair in pairs:
         try:
-            ir, vi = load_pair(pair, **reading)
+            ir, vi, notes = _read(pair, reading)
         except (ImageError, PairError) as error:
             hint = _has_colour(pair.ir) is True and _has_colour(pair.vi) is False
             hint = " The visible image is grey: are the two swapped?" if hint else ""
-            bad.append(type(error)(f"{error}{hint}"))
-            issues.append(Issue(pair.dataset, pair.name, "damaged", str(bad[-1])))
+            if on_bad == "error":
+                raise type(error)(f"{error}{hint}") from error
+            issues.append(Issue(pair.dataset, pair.name, "damaged", f"{error}{hint}"))
             continue
-        good.append(pair)
+        issues += [Issue(pair.dataset, pair.name, status, text) for status, text in notes]
+        dataset = pair.dataset
         swapped = swapped and is_grey(vi) and bool(_has_colour(pair.ir))
-        if reading.get("resize") and (size := image_size(pair.ir)) != ir.shape:
-            detail = "infrared from {}×{} to {}×{}".format(*size[::-1], *ir.shape[::-1])
-            issues.append(Issue(pair.dataset, pair.name, "resized", detail))
-        moved = shift(ir, luma(vi))
-        if moved is not None and np.hypot(*moved) > MAX_SHIFT:
-            detail = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
-            issues.append(Issue(pair.dataset, pair.name, "misaligned", f"possibly: {detail}"))
-    if bad and on_bad == "error":
-        more = f" ({len(bad) - 1} more; --on-bad skip leaves them out)" if len(pairs) > 1 else ""
-        raise type(bad[0])(f"{bad[0]}{more}") from None
-    if good and swapped:
+        yield pair, ir, vi
+    if dataset is not None and swapped:
         detail = "all visible images are grey and all infrared ones coloured: swapped folders?"
-        issues.insert(0, Issue(pairs[0].dataset, "", "swapped", detail))
+        issues.insert(start, Issue(dataset, "", "swapped", detail))
+
+
+def inspect_pairs(
+    pairs: Iterable[Pair], *, on_bad: Literal["error", "skip"] = "error", **reading: object
+) -> tuple[list[Pair], list[Issue]]:
+    """Read pairs as `read_pairs` does, and keep which can be used, and the issues."""
+    issues: list[Issue] = []
+    good = [pair for pair, *_ in read_pairs(pairs, issues, on_bad=on_bad, **reading)]
     return good, issues
+
+
+def _read(pair: Pair, reading: dict) -> tuple[Array, Array, list[tuple[str, str]]]:
+    """Both images, and what is doubtful about them: status and text."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LevelsWarning)
+        ir, vi = load_pair(pair, **reading)
+    notes = []
+    for warning in caught:
+        if issubclass(warning.category, LevelsWarning):
+            notes.append(("clipped", str(warning.message)))
+        else:  # not ours to keep
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if reading.get("resize") and (size := image_size(pair.ir, reading.get("frame"))) != ir.shape:
+        notes.append(
+            ("resized", "infrared from {}×{} to {}×{}".format(*size[::-1], *ir.shape[::-1]))
+        )
+        if text := aspect(size, ir.shape):
+            notes.append(("stretched", text))
+    moved = shift(ir, luma(vi))
+    if moved is not None and np.hypot(*moved) > MAX_SHIFT:
+        detail = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
+        notes.append(("misaligned", f"possibly: {detail}"))
+    return ir, vi, notes
 
 
 def _has_colour(path: Path) -> bool | None:

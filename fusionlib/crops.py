@@ -22,12 +22,13 @@ class Images:
     Args:
         pairs: what to read.
         crop: least side an image must have; both images of a smaller pair are enlarged to it.
+        reading: options of `fusionlib.datasets.load_pair`.
 
     Raises:
         TrainingError: no pairs.
     """
 
-    def __init__(self, pairs: Sequence[Pair], crop: int):
+    def __init__(self, pairs: Sequence[Pair], crop: int, **reading: object):
         if not pairs:
             raise TrainingError(
                 "there are no training pairs; see `python -m fusionlib data status`"
@@ -36,9 +37,9 @@ class Images:
         self.ir: list[np.ndarray] = []  # (H, W) uint8
         self.vi: list[np.ndarray] = []  # (H, W, 3) uint8
         for pair in tqdm(pairs, desc="reading", unit="pair", leave=False):
-            ir, vi = (np.rint(image * 255).astype(np.uint8) for image in load_pair(pair))
-            self.ir.append(enlarged(ir, crop))
-            self.vi.append(enlarged(vi, crop))
+            images = (np.rint(image * 255).astype(np.uint8) for image in load_pair(pair, **reading))
+            for side, image in zip((self.ir, self.vi), images, strict=True):
+                side.append(enlarged(image, crop))
 
     def __len__(self) -> int:
         return len(self.pairs)

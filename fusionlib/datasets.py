@@ -1,8 +1,6 @@
 """The five datasets: where their files are, which belong together, which train and which test."""
 
 import os
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,12 +10,12 @@ from PIL import Image
 
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.files import DATA, USER_DATA
-from fusionlib.images import SUFFIXES, image_size, read_ir, read_vi
+from fusionlib.images import MAX_PIXELS, image_size, read_ir, read_vi
+from fusionlib.pairing import Pair, is_plain_name, pair_folders
 
 SYNTHETIC = "Synthetic"
 SCENES = DATA / "synthetic"  # the drawn scenes, with ir/ and vi/
 DRAWN = "synthetic"  # given as data root: the drawn scenes, whatever datasets are there
-LISTED = 10  # names a message spells out
 
 
 @dataclass(frozen=True)
@@ -107,25 +105,6 @@ DATASETS = {dataset.name: dataset for dataset in _ALL}
 REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two registered images of one scene, on disk.
-
-    Raises:
-        PairError: name or dataset cannot be part of a file name, such as ``../x``.
-    """
-
-    dataset: str
-    name: str
-    ir: Path
-    vi: Path
-
-    def __post_init__(self):
-        for word in (self.name, self.dataset or "-"):  # results are named after them
-            if not is_plain_name(word):
-                raise PairError(f"{word!r}: a separator, a control character or '..' in a name")
-
-
 def chosen_root(given: Path | str | None = None) -> Path | None:
     """Folder of the datasets: as given, else ``$FUSIONLIB_DATA``, else ``data/images``.
 
@@ -146,53 +125,25 @@ def default_root(given: Path | str | None = None) -> Path:
     return root
 
 
-def pair_folders(
-    ir: Path | str, vi: Path | str, dataset: str = "", *, follow_links: bool = False
-) -> list[Pair]:
-    """Match the images of two folders by stem (never by position), sorted by name.
-
-    Args:
-        ir: folder of infrared images.
-        vi: folder of visible images.
-        dataset: written into the pairs.
-        follow_links: accept images that are links to files outside their folder.
-
-    Raises:
-        PairError: images without a partner, two images with one stem, a link out of the folder,
-            or a name with a line break, another control character or a backslash.
-        DatasetError: a folder is missing.
-    """
-    ir, vi = Path(ir), Path(vi)
-    ir_files, vi_files = (images_by_stem(folder, follow_links) for folder in (ir, vi))
-    problems = []
-    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
-        if orphans := sorted(files[key].name for key in files.keys() - others):
-            problems.append(f"only in {folder}: {first_names(orphans)}")
-    if problems:
-        raise PairError(
-            f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
-            f"(extensions may differ)"
-        )
-    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(ir_files)]
-
-
 def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) -> list[Pair]:
     """All pairs of a dataset below a data root, sorted by name; empty if it is not there.
 
     Args:
         root: data root, with a folder for each dataset; for the drawn scenes their own folder.
-        dataset: a key of `DATASETS`.
-        follow_links: see `pair_folders`.
+        dataset: a key of `DATASETS`, or a folder of one's own with ``ir/`` and ``vi/``.
+        follow_links: see `fusionlib.pairing.pair_folders`.
 
     Raises:
-        DatasetError: unknown dataset, or one name in two parts of it.
-        PairError: see `pair_folders`.
+        DatasetError: one name in two parts of a dataset, or a dataset's name that is a path.
+        PairError: see `fusionlib.pairing.pair_folders`.
     """
-    known = known_dataset(dataset)
+    if not is_plain_name(dataset):
+        raise DatasetError(f"dataset {dataset!r}: expected the name of a folder in {root}")
+    layouts = DATASETS[dataset].layouts if dataset in DATASETS else (_OURS,)
     folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
     pairs: dict[str, Pair] = {}
     seen: list[Path] = []
-    for ir, vi in ((folder / ir, folder / vi) for ir, vi in known.layouts):
+    for ir, vi in ((folder / ir, folder / vi) for ir, vi in layouts):
         if not (ir.is_dir() and vi.is_dir()) or any(map(ir.samefile, seen)):
             continue  # "ir" and "IR" are one folder on some systems
         seen.append(ir)
@@ -203,12 +154,48 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
     return [pairs[name] for name in sorted(pairs)]
 
 
+def own_datasets(root: Path | str) -> list[str]:
+    """Folders of a data root that have ``ir/`` and ``vi/`` and are none of `DATASETS`."""
+    folders = sorted(Path(root).iterdir()) if Path(root).is_dir() else []
+    return [
+        folder.name
+        for folder in folders
+        if folder.name not in DATASETS and all((folder / side).is_dir() for side in _OURS)
+    ]
+
+
+def require_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) -> list[Pair]:
+    """`find_pairs`, or a DatasetError that says which datasets there are."""
+    if pairs := find_pairs(root, dataset, follow_links=follow_links):
+        return pairs
+    own = ", ".join(own_datasets(root)) or "none"
+    raise DatasetError(
+        f"{root} has no {dataset} (as {dataset}/ir and {dataset}/vi). Datasets of the paper: "
+        f"{', '.join(REAL)}, see `fusionlib data status`; own ones there: {own}"
+    )
+
+
+def name_of_folders(ir: Path, vi: Path | None = None) -> str:
+    """What to call pairs: after the folder that holds both of theirs, else after the first path.
+
+    Never the name of a known dataset, whose numbers theirs are not.
+    """
+    ir = ir.absolute()
+    name = ir.parent.name if vi and ir.parent == vi.absolute().parent else ir.stem
+    name = name if is_plain_name(name) else "own"
+    return f"{name}-pairs" if name in DATASETS else name
+
+
 def load_pair(
     pair: Pair,
     *,
     resize: Literal["ir-to-vi"] | None = None,
     ir_range: tuple[float, float] | None = None,
-    ir_rgb: Literal["grey", "luma"] = "grey",
+    vi_range: tuple[float, float] | None = None,
+    ir_rgb: Literal["grey", "luma", "palette"] = "grey",
+    ir_invert: bool = False,
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read both images of a pair.
 
@@ -216,8 +203,12 @@ def load_pair(
         pair: what to read.
         resize: ``"ir-to-vi"`` brings the infrared image to the size of the visible one (bicubic)
             instead of refusing the pair.
-        ir_range: see `fusionlib.images.read_ir`, also for ``ir_rgb``.
-        ir_rgb: ``"grey"`` or ``"luma"``.
+        ir_range: see `fusionlib.images.read_ir`, also for all that follows.
+        vi_range: the same for the visible image.
+        ir_rgb: ``"grey"``, ``"luma"`` or ``"palette"``.
+        ir_invert: the infrared image is black-hot.
+        frame: of both files.
+        max_pixels: of either file.
 
     Returns:
         Infrared (H, W) and visible RGB (H, W, 3), float32 in [0, 1].
@@ -226,7 +217,9 @@ def load_pair(
         PairError: different sizes.
         ImageError: see `fusionlib.images`.
     """
-    ir, vi = read_ir(pair.ir, ir_range=ir_range, ir_rgb=ir_rgb), read_vi(pair.vi)
+    file = {"frame": frame, "max_pixels": max_pixels}
+    ir = read_ir(pair.ir, ir_range=ir_range, ir_rgb=ir_rgb, ir_invert=ir_invert, **file)
+    vi = read_vi(pair.vi, vi_range=vi_range, **file)
     if ir.shape == vi.shape[:2]:
         return ir, vi
     if resize != "ir-to-vi":
@@ -239,58 +232,10 @@ def load_pair(
     return np.clip(np.asarray(scaled), 0, 1), vi
 
 
-def check_pair(pair: Pair) -> str:
-    """What is wrong with a pair by its headers alone, or an empty string."""
+def check_pair(pair: Pair, *, resize: str | None = None, frame: int | None = None) -> str:
+    """What is wrong with a pair by its headers alone, or an empty string; see `load_pair`."""
     try:
-        ir, vi = image_size(pair.ir), image_size(pair.vi)
+        ir, vi = image_size(pair.ir, frame), image_size(pair.vi, frame)
     except ImageError as error:
         return str(error)
-    return "" if ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"
-
-
-def known_dataset(dataset: str) -> Dataset:
-    """The entry of a dataset; raises DatasetError for an unknown one."""
-    if dataset not in DATASETS:
-        raise DatasetError(f"dataset {dataset!r} is not known; one of {', '.join(DATASETS)}")
-    return DATASETS[dataset]
-
-
-def first_names(names: Sequence[str]) -> str:
-    """The first ten of some names, and how many more there are."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(names[:LISTED])}{more}"
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name can stand in a list and names a file of this folder, no other."""
-    barred = ("Cc", "Cs", "Zl", "Zp")  # control, not Unicode, line and paragraph separators
-    return name not in ("", ".", "..") and not any(
-        letter in "/\\" or unicodedata.category(letter) in barred for letter in name
-    )
-
-
-def images_by_stem(folder: Path, follow_links: bool = False) -> dict[str, Path]:
-    """Normalised stem → file; see `pair_folders`."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    folded: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        key = unicodedata.normalize("NFC", path.stem)
-        if not is_plain_name(key):
-            raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
-        target = path.resolve() if path.is_symlink() and not follow_links else path
-        if target is not path and not target.is_relative_to(folder.resolve()):
-            raise PairError(
-                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
-                f"folder instead, or allow it with --follow-links"
-            )
-        if not path.is_file():
-            raise PairError(f"{path}: not a file; remove it or give it another name")
-        rival = folded.setdefault(key.casefold(), path)
-        if rival is not path:
-            raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")
-        files[key] = path
-    return files
+    return "" if resize or ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"

@@ -12,16 +12,10 @@ from tempfile import TemporaryDirectory
 
 import pooch
 
-from fusionlib.datasets import (
-    DATASETS,
-    REAL,
-    Pair,
-    check_pair,
-    first_names,
-    images_by_stem,
-)
+from fusionlib.datasets import DATASETS, REAL, check_pair
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
+from fusionlib.pairing import Pair, first_names, images_by_stem
 
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB

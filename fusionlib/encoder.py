@@ -20,6 +20,7 @@ from fusionlib.files import file_sha256
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LISTED = 8  # lines of another library's error that are passed on
+MOVED = "If it was moved, name its new place with --encoder: weights know an encoder by content"
 CONNECT_SECONDS = 5  # until the model hub counts as out of reach
 
 
@@ -84,7 +85,8 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
             - ``model/pretrained`` as open_clip lists them, e.g. ``ViT-B-32/openai`` (weights of
               CLIP's authors, as the paper uses; the variant is our choice), downloaded once and
               cached by huggingface_hub;
-            - ``model/path/to/weights``, a local file for that open_clip model;
+            - ``model/path/to/weights``, a local file for that open_clip model (an absolute path
+              gives two slashes, ``ViT-B-32//data/clip.pt``);
             - ``local-dir:path``, a folder with ``open_clip_config.json`` and weights;
             - ``embedded``, EfficientNet-Lite0 trained on ImageNet (E = 1280): not CLIP, offline.
         device: where it lives.
@@ -96,6 +98,8 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
     if name == EMBEDDED:
         encoder = _embedded()
     elif name.startswith("local-dir:"):
+        if not Path(name.removeprefix("local-dir:")).is_dir():
+            raise EncoderError(f"encoder {name!r}: no such folder. {MOVED}")
         encoder = _open_clip(name, name, None)
     else:
         model, _, pretrained = name.partition("/")
@@ -196,16 +200,19 @@ def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
 
 
 def _check_local(name: str, model: str, path: Path) -> str:
+    """The path of a local weights file, or an EncoderError that says what to pass instead."""
     import open_clip
 
     if not path.is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model))
+        if (absolute := Path("/") / path).is_file():
+            raise EncoderError(f"encoder {name!r}: {absolute} is meant? Pass '{model}/{absolute}'")
+        known = f"a set of weights of {model}"
+        if len(path.parts) == 1 and not path.suffix:
+            known += f" ({', '.join(open_clip.list_pretrained_tags_by_model(model))})"
         raise EncoderError(
-            f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
-            f"({tags})"
+            f"encoder {name!r}: {str(path)!r} is neither a file nor {known}. {MOVED}"
         )
-    # Only OpenAI published CLIP as TorchScript, and trained all of it with QuickGELU.
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path):  # only OpenAI published CLIP as TorchScript, and with QuickGELU
         with zipfile.ZipFile(path) as archive:
             is_torchscript = any("/code/" in member for member in archive.namelist())
         if is_torchscript:

@@ -1,43 +1,67 @@
-"""Methods × datasets × metrics → one tidy table, from the images as they lie on disk.
+"""Methods × datasets × metrics → one tidy table, from the images as they are on disk.
 
-The manifest decides what is measured, not the folder: an image that no pair asks for is ignored.
-Work is spread over images by joblib, so ``joblib.parallel_config(backend="dask")`` (or ray) moves
-it to other machines; rows whose files did not change are taken from the CSV of the last time.
+The pairs decide what is measured, not the folder: an image that no pair asks for is ignored. Work
+is spread over images by joblib, so ``joblib.parallel_config(backend="dask")`` (or ray) moves it to
+other machines; rows whose files did not change are taken from the CSV of the last time.
 
 The columns are ``dataset, name, method, metric, value, reason, files``: ``value`` is NaN where
 ``reason`` says why; ``files`` identifies the three images, the protocol and the version of the
-metrics.
+metrics. A CSV whose other rows are kept also says in which ``folder`` a method's images were, seen
+from its own.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import joblib
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.datasets import Pair, images_by_stem
-from fusionlib.errors import DatasetError, ImageError, MetricError
+from fusionlib.datasets import load_pair
+from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
 from fusionlib.files import file_sha256, write_atomically
-from fusionlib.images import read_luma8
+from fusionlib.images import luma8, read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources
-from fusionlib.metrics.protocols import check_protocol, measure_by
+from fusionlib.metrics.protocols import PROTOCOLS, check_protocol, measure_by
+from fusionlib.pairing import LISTED, Pair, images_by_stem
 
-Array = np.ndarray
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
+Row = tuple[str, str, str, str, float, str, str, str]  # COLUMNS, reason, files, folder
+Fused = dict[Pair, dict[str, Path]]  # pair → method → fused image
 
 NO_IMAGE = "there is no fused image"
-LISTED = 10  # missing images an error spells out
-
-Row = tuple[str, str, str, str, float, str, str]  # COLUMNS, reason, files
-Wanted = dict[str, tuple[Path, list[str], str]]  # method → fused image, metrics, hash of the files
 COLUMNS = ["dataset", "name", "method", "metric", "value"]
 ORIGIN = ["reason", "files"]  # why there is no value; which images, protocol and version
+FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `evaluate` reads and measures.
+
+    Attributes:
+        protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
+        missing: a pair without fused image is an error, or a marked row without value.
+        on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
+            all methods.
+        follow_links: see `fusionlib.datasets.find_pairs`.
+        reading: the sources are read by `fusionlib.datasets.load_pair` with these, as `fuse` did;
+            None: as any image, see `fusionlib.images.read_luma8`.
+        jobs: processes; −1 for all cores, or all workers of the backend.
+    """
+
+    protocol: str = "ours"
+    missing: Literal["error", "mark"] = "error"
+    on_bad: Literal["error", "skip"] = "error"
+    follow_links: bool = False
+    reading: Mapping[str, Any] | None = None
+    jobs: int = -1
 
 
 def evaluate(
@@ -47,11 +71,7 @@ def evaluate(
     *,
     csv: Path | str | None = None,
     keep: bool = False,
-    protocol: str = "ours",
-    missing: Literal["error", "mark"] = "error",
-    on_bad: Literal["error", "skip"] = "error",
-    follow_links: bool = False,
-    jobs: int = -1,
+    **options: object,
 ) -> pd.DataFrame:
     """Measure fused images.
 
@@ -62,66 +82,42 @@ def evaluate(
         metrics: keys of `fusionlib.metrics.METRICS`.
         csv: the rows as a file, written even if interrupted; known files are not measured again.
         keep: rows of the CSV that are not asked for stay there; else it holds what is returned.
-        protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
-        missing: a pair without fused image is an error, or a marked row without value.
-        on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
-            all methods; ``attrs["skipped"]`` has its name, ``damaged`` and the reason.
-        follow_links: see `fusionlib.datasets.pair_folders`.
-        jobs: processes; −1 for all cores, or all workers of the backend.
+        options: fields of `Options`.
 
     Returns:
-        One row a value, in the order asked for; columns as the module says.
+        One row a value, in the order asked for, with the columns that the module names;
+        ``attrs["skipped"]`` has name, ``damaged`` and reason of each pair left out.
 
     Raises:
-        DatasetError: no folder, or (unless marked) pairs without fused image.
-        MetricError: unknown metric or protocol; a fused image of another size than its sources.
-        ImageError: a file is damaged.
+        DatasetError: no folder, pairs without fused image, or (`keep`) one method, two folders.
+        MetricError, ImageError: unknown metric or protocol; a file is damaged or of other size.
     """
-    _check_names(metrics, protocol)
-    # absolute: joblib's processes outlive a change of the working directory
-    methods = {name: Path(folder).absolute() for name, folder in methods.items()}
-    pairs = [
-        replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute())
-        for name in datasets
-        for pair in datasets[name]
-    ]
-    found = _find_fused(methods, datasets, follow_links)
-    rows = _absent_rows(methods, pairs, metrics, found, missing)  # by pair
+    chosen = Options(**options)
+    _check_names(metrics, chosen.protocol)
+    fused = _find_fused(methods, datasets, chosen.follow_links)
     known = _known_rows(csv)
-    asked = {(p.dataset, p.name, m, k) for p in pairs for m in methods for k in metrics}
-    others = [row for key, row in known.items() if keep and key not in asked]
-    skipped: dict[Pair, str] = {}
+    folders = _folders(methods, datasets, Path(csv), known) if csv and keep else {}
+    results = _Results(_absent_rows(fused, methods, metrics, chosen.missing))
     try:
-        _measure(pairs, methods, metrics, found, known, protocol, on_bad, jobs, rows, skipped)
+        _measure(fused, metrics, known, chosen, results)
     finally:
-        measured = [row for pair in pairs if pair not in skipped for row in rows[pair]]
+        measured = [r for pair in fused if pair not in results.skipped for r in results.rows[pair]]
         if csv is not None:
-            write_values(_frame([*others, *measured]), csv)
-    order = [list(names) for names in (datasets, methods, metrics)]
-    measured.sort(
-        key=lambda r: (order[0].index(r[0]), r[1], order[1].index(r[2]), order[2].index(r[3]))
-    )
-    frame = _frame(measured)
-    frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in pairs if p in skipped]
+            others = _others(known, fused, methods, metrics, results) if keep else []
+            origins = [(*row[:-1], folders.get(row[2], "")) for row in measured]
+            write_values(_frame([*others, *origins], keep), csv)
+    frame = _frame(_ordered(measured, list(datasets), list(methods), list(metrics)))
+    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in results.skipped.items()]
     return frame
 
 
-def _measure(pairs, methods, metrics, found, known, protocol, on_bad, jobs, rows, skipped) -> None:
-    """Add to ``rows`` what is known of each pair and what is measured, or a pair to ``skipped``."""
-    tasks = []
-    for pair in pairs:
-        try:
-            old, wanted = _split_known(pair, methods, metrics, found, known, protocol)
-        except ImageError as error:
-            if on_bad == "error":
-                raise
-            old, wanted, skipped[pair] = [], {}, str(error)
-        rows[pair] += old
-        tasks += [joblib.delayed(_measure_pair)(pair, wanted, protocol, on_bad)] if wanted else []
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-    for pair, new, problem in tqdm(results, total=len(tasks), desc="measuring", unit="pair"):
-        rows[pair] += new
-        skipped |= {pair: problem} if problem else {}
+@dataclass
+class _Results:
+    """Pair → its rows, pair → why it is left out, and all that ``files`` can be of an image."""
+
+    rows: dict[Pair, list[Row]]
+    skipped: dict[Pair, str] = field(default_factory=dict)
+    hashes: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:
@@ -131,92 +127,154 @@ def _check_names(metrics: Sequence[str], protocol: str) -> None:
     check_protocol(protocol)
 
 
-def _absent_rows(methods, pairs, metrics, found, missing: str) -> dict[Pair, list[Row]]:
+def _find_fused(methods: Folders, datasets: Tests, follow_links: bool) -> Fused:
+    """The fused images that are there; paths are absolute, as joblib's processes live on."""
+    fused: Fused = {
+        replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute()): {}
+        for name in datasets
+        for pair in datasets[name]
+    }
+    for method, folder in methods.items():
+        for dataset in datasets:
+            inner = Path(folder, dataset).absolute()
+            if not inner.is_dir() and len(datasets) > 1:
+                if not Path(folder).is_dir():
+                    raise DatasetError(f"{folder}: no such folder")
+                continue  # each of its images is missing
+            files = images_by_stem(inner if inner.is_dir() else inner.parent, follow_links)
+            for pair in (p for p in fused if p.dataset == dataset and p.name in files):
+                fused[pair][method] = files[pair.name]
+    return fused
+
+
+def _folders(methods: Folders, datasets: Tests, csv: Path, known) -> dict[str, str]:
+    """Method → its folder without the dataset's, seen from the CSV, which knows no other."""
+    folders = {}
+    for method, given in methods.items():
+        folder = Path(given).absolute()
+        if folder.name in datasets and not (folder / folder.name).is_dir():
+            folder = folder.parent
+        try:
+            now = os.path.relpath(os.path.realpath(folder), os.path.realpath(csv.parent))
+        except ValueError:  # another drive
+            now = os.path.realpath(folder)
+        now = folders[method] = Path(now).as_posix()
+        for dataset, _, other, *_, was in known.values():
+            # datasets of one method may be in folders of other names, not in two of one name
+            is_rival = dataset in datasets or Path(was).name == Path(now).name
+            if other == method and was not in ("", now) and is_rival:
+                raise DatasetError(
+                    f"{csv} has values of {method!r} from the folder {was}, and these are from "
+                    f"{now} (both seen from the CSV): give another --method, or another CSV"
+                )
+    return folders
+
+
+def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Pair, list[Row]]:
     """Rows without value of what has no fused image; an error unless they are to be marked."""
-    absent = [(m, p) for m in methods for p in pairs if (m, p.dataset, p.name) not in found]
+    absent = [(m, pair) for m in methods for pair in fused if m not in fused[pair]]
     if absent and missing == "error":
         listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
-    rows: dict[Pair, list[Row]] = {pair: [] for pair in pairs}
+    rows: dict[Pair, list[Row]] = {pair: [] for pair in fused}
     for method, pair in absent:
-        nothing = float("nan"), NO_IMAGE, ""
+        nothing = float("nan"), NO_IMAGE, "", ""
         rows[pair] += [(pair.dataset, pair.name, method, metric, *nothing) for metric in metrics]
     return rows
 
 
-def _measure_pair(
-    pair: Pair, wanted: Wanted, protocol: str, on_bad: str
-) -> tuple[Pair, list[Row], str]:
+def _measure(fused: Fused, metrics, known, options: Options, results: _Results) -> None:
+    """Add what is known of each pair and what is measured, or the pair to those left out."""
+    tasks = []
+    for pair in fused:
+        try:
+            wanted = _split_known(pair, fused[pair], metrics, known, options, results)
+        except ImageError as error:
+            if options.on_bad == "error":
+                raise
+            wanted, results.skipped[pair] = {}, str(error)
+        tasks += [joblib.delayed(_measure_pair)(pair, wanted, options)] if wanted else []
+    done = joblib.Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks)
+    for pair, new, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+        results.rows[pair] += new
+        results.skipped |= {pair: problem} if problem else {}
+
+
+def _split_known(pair: Pair, images: Mapping[str, Path], metrics, known, options, results) -> dict:
+    """Add rows that need not be computed again; method → image, metrics, ``files`` of the rest."""
+    wanted = {}
+    sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if images else []
+    sources += [repr(sorted(options.reading.items()))] if options.reading else []
+    for method, path in images.items():
+        image = " ".join([*sources, _file_hash(path)])
+        texts = {name: f"{VERSION} {name} {image}" for name in PROTOCOLS}
+        hashes = {n: hashlib.sha256(text.encode()).hexdigest()[:16] for n, text in texts.items()}
+        results.hashes[pair.dataset, pair.name, method] = {*hashes.values()}
+        files, todo = hashes[options.protocol], []
+        for metric in metrics:
+            row = known.get((pair.dataset, pair.name, method, metric))
+            known_now = row and row[6] == files
+            results.rows[pair] += [(*row[:-1], "")] if known_now else []
+            todo += [] if known_now else [metric]
+        if todo:
+            wanted[method] = (path, todo, files)
+    return wanted
+
+
+def _others(known, fused: Fused, methods, metrics, results: _Results) -> list[Row]:
+    """Rows of the CSV that were not asked for, but for those of images that have changed since."""
+    asked = {(p.dataset, p.name, m, k) for p in fused for m in methods for k in metrics}
+    return [
+        row
+        for key, row in known.items()
+        if key not in asked and row[6] in results.hashes.get(key[:3], {row[6]})
+    ]
+
+
+def _measure_pair(pair: Pair, wanted, options: Options) -> tuple[Pair, list[Row], str]:
     """All methods on one pair, whose sources' share is computed once; or why it is left out."""
     rows = []
     try:
-        ir, vi = _read_sources(pair)
+        ir, vi = _read_sources(pair, options.reading)
         sources = Sources(ir, vi)
         for method, (path, metrics, files) in wanted.items():
             fused = read_luma8(path)
             check_size(path, fused.shape, ir.shape)
-            for metric, (value, reason) in measure_by(protocol, sources, fused, metrics).items():
-                rows.append((pair.dataset, pair.name, method, metric, value, reason, files))
-    except (ImageError, MetricError) as error:
-        if on_bad == "error":
+            values = measure_by(options.protocol, sources, fused, metrics)
+            for metric, (value, reason) in values.items():
+                rows.append((pair.dataset, pair.name, method, metric, value, reason, files, ""))
+    except (ImageError, MetricError, PairError) as error:
+        if options.on_bad == "error":
             raise
         return pair, [], str(error)
     return pair, rows, ""
 
 
-def _read_sources(pair: Pair) -> tuple[Array, Array]:
+def _read_sources(pair: Pair, reading: Mapping[str, Any] | None) -> tuple[np.ndarray, np.ndarray]:
+    """8-bit luma of both, (H, W)."""
+    if reading is not None:
+        ir, vi = load_pair(pair, **reading)
+        return np.rint(ir * 255).astype(np.uint8), luma8(vi)
     ir, vi = read_luma8(pair.ir), read_luma8(pair.vi)
     if ir.shape != vi.shape:
         raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
     return ir, vi
 
 
-def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
-    """A fused image must have the height and width of its sources.
+def _ordered(rows: list[Row], datasets: list, methods: list, metrics: list) -> list[Row]:
+    return sorted(
+        rows,
+        key=lambda r: (datasets.index(r[0]), r[1], methods.index(r[2]), metrics.index(r[3])),
+    )
 
-    Raises:
-        MetricError: it has not.
-    """
+
+def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Raise MetricError unless a fused image has the (height, width) of its sources."""
     if shape != expected:
         raise MetricError(
             f"{path} is {shape[1]}×{shape[0]}, but its sources are {expected[1]}×{expected[0]}; "
             f"fuse them at their own size, or take the file out of the folder"
         )
-
-
-def _find_fused(
-    methods: Folders, datasets: Tests, follow_links: bool = False
-) -> dict[tuple[str, str, str], Path]:
-    """(method, dataset, name) → fused image, of all that are there."""
-    found = {}
-    for method, folder in methods.items():
-        for dataset in datasets:
-            inner = Path(folder, dataset)
-            if not inner.is_dir() and len(datasets) > 1:
-                if not Path(folder).is_dir():
-                    raise DatasetError(f"{folder}: no such folder")
-                continue  # each of its images is missing
-            inner = inner if inner.is_dir() else Path(folder)
-            files = images_by_stem(inner, follow_links)
-            found |= {(method, dataset, name): path for name, path in files.items()}
-    return found
-
-
-def _split_known(pair, methods, metrics, found, known, protocol) -> tuple[list[Row], Wanted]:
-    """Rows that need not be computed again, and what remains to be measured."""
-    rows, wanted = [], {}
-    present = [m for m in methods if (m, pair.dataset, pair.name) in found]
-    sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if present else []
-    for method in present:
-        path = found[method, pair.dataset, pair.name]
-        parts = [str(VERSION), protocol, *sources, _file_hash(path)]
-        files = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-        old = {metric: known.get((pair.dataset, pair.name, method, metric)) for metric in metrics}
-        old = {metric: row for metric, row in old.items() if row and row[-1] == files}
-        rows += old.values()
-        if todo := [metric for metric in metrics if metric not in old]:
-            wanted[method] = (path, todo, files)
-    return rows, wanted
 
 
 def _file_hash(path: Path) -> str:
@@ -231,22 +289,25 @@ def _known_rows(csv: Path | str | None) -> dict[tuple[str, ...], Row]:
     """Dataset, name, method, metric → row of the CSV of the last time, if there is one."""
     if csv is None or not Path(csv).is_file():
         return {}
-    return {row[:4]: row for row in read_values(csv).itertuples(index=False, name=None)}
+    frame = read_values(csv)
+    frame[FOLDER] = frame.get(FOLDER, "")
+    return {row[:4]: row for row in frame.itertuples(index=False, name=None)}
 
 
-def _frame(rows: list[Row]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=[*COLUMNS, *ORIGIN])
+def _frame(rows: list[Row], with_folder: bool = False) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *ORIGIN, FOLDER])
+    return frame if with_folder else frame.drop(columns=FOLDER)
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:
     """Write per-image values as CSV: sorted, exact, the same bytes for the same values.
 
     Args:
-        frame: columns `COLUMNS`, one row a value; and ``reason`` and ``files`` where they exist,
-            see `evaluate`.
+        frame: columns `COLUMNS`, one row a value; and ``reason``, ``files`` and ``folder`` where
+            they exist, see `evaluate`.
         path: target.
     """
-    columns = [*COLUMNS, *(name for name in ORIGIN if name in frame)]
+    columns = [*COLUMNS, *(name for name in (*ORIGIN, FOLDER) if name in frame)]
     ordered = frame[columns].sort_values(COLUMNS[:-1], kind="stable")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,12 +321,12 @@ def read_values(path: Path | str) -> pd.DataFrame:
     Raises:
         DatasetError: not such a file.
     """
-    columns = [*COLUMNS, *ORIGIN]
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
         if missing := [name for name in COLUMNS if name not in frame]:
             raise ValueError(f"no column {', '.join(missing)}")
         frame["value"] = [float(text or "nan") for text in frame["value"]]  # exact, as written
-        return frame.reindex(columns=columns, fill_value="")[columns]
     except (ValueError, OSError) as error:
         raise DatasetError(f"{path}: not a table of per-image values ({error})") from error
+    columns = [*COLUMNS, *ORIGIN, *([FOLDER] if FOLDER in frame else ())]
+    return frame.reindex(columns=columns, fill_value="")

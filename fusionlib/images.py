@@ -1,49 +1,58 @@
-"""Images in and out: one decode function, one save function, and the colour space between.
+"""Images in and out: read as infrared, visible or luma, the colour space between, and saved.
 
 Inside the package an infrared image is ``(H, W)`` and a visible one ``(H, W, 3)``, float32 in
 [0, 1]. Nothing is ever stretched to its own minimum and maximum.
 """
 
-import functools
 import hashlib
 import io
 import secrets
-import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
+from fusionlib import levels, palettes
+from fusionlib.decoding import FORMATS, MAX_PIXELS, SUFFIXES, decode, image_size
 from fusionlib.errors import ImageError
 from fusionlib.files import write_atomically
+from fusionlib.levels import LevelsWarning, Range
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "LevelsWarning", "image_size"]  # part of this interface
 
 Array = np.ndarray
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs Ghostscript
-MAX_PIXELS = 64_000_000
 GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
+MAX_STRETCH = 0.02  # by which resizing may change the proportions without a word
+LARGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side
+# what measuring needs: at their defaults Q_AB/F falls by 3 % (JPEG) and 18 % (WebP)
+QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}
+KEPT_TAGS = {  # of EXIF: what shows, who took it, with what, and when
+    *(0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298),
+}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
-
-Range = tuple[float, float]
 
 
 def read_ir(
     path: Path | str,
     *,
     ir_range: Range | None = None,
-    ir_rgb: Literal["grey", "luma"] = "grey",
+    ir_rgb: Literal["grey", "luma", "palette"] = "grey",
+    ir_invert: bool = False,
     frame: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Array:
     """Read an infrared image.
 
     Args:
-        path: image file; 8-bit, 16-bit (divided by 65535) or float (must lie in [0, 1]).
-        ir_range: levels that become 0 and 1; values outside are clipped.
-        ir_rgb: three channels must agree to 2 levels (``"grey"``), or their luma is taken.
-        frame: which frame of an animation or multi-page file.
+        path: image file; 8 bits, 16 bits (divided by 65535) or float (must lie in [0, 1]).
+        ir_range: stored levels that become 0 and 1; values outside are clipped. Needed where the
+            levels use little of their scale, as raw counts do; see `fusionlib.levels`.
+        ir_rgb: three channels must agree to 2 levels (``"grey"``), or they are a false-colour
+            palette that is turned back into heat (``"palette"``), or their luma is taken.
+        ir_invert: for black-hot images: 1 − x, after the range.
+        frame: which frame of an animation or multi-page file; of an MPO file the first by default.
         max_pixels: larger images are refused before they are decoded.
 
     Returns:
@@ -51,32 +60,46 @@ def read_ir(
 
     Raises:
         ImageError: not an image, damaged, or of a kind named in the message.
+
+    Warns:
+        LevelsWarning: the range clips more than 3 % of the values at one end.
     """
-    image = _normalise(path, _decode(Path(path), frame, max_pixels), ir_range)
-    if image.ndim == 2:
-        return image
-    spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
-    if ir_rgb == "grey" and spread > GREY_TOLERANCE + 0.5:
-        raise ImageError(
-            f"{path}: an infrared image with three channels that differ by up to {spread:.0f} "
-            f"levels looks like pseudo-colour or a visible image; expected grey. "
-            f'Pass ir_rgb="luma" (--ir-rgb luma) to use its luma.'
-        )
-    return luma8(image).astype(np.float32) / np.float32(255)
+    image = levels.scale(path, decode(path, frame, max_pixels), ir_range, "ir")
+    if image.ndim == 3:
+        spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
+        if spread <= GREY_TOLERANCE + 0.5:
+            image = luma8(image).astype(np.float32) / np.float32(255)
+        elif ir_rgb == "grey":
+            raise ImageError(
+                f"{path}: an infrared image with three channels that differ by up to "
+                f"{spread:.0f} levels looks like {palettes.describe(image)}"
+            )
+        elif ir_rgb == "palette":
+            image = palettes.heat(path, image)
+        else:
+            palettes.check_luma(path, image)
+            image = luma8(image).astype(np.float32) / np.float32(255)
+    return 1 - image if ir_invert else image
 
 
-def read_vi(path: Path | str, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Array:
+def read_vi(
+    path: Path | str,
+    *,
+    vi_range: Range | None = None,
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Array:
     """Read a visible image as RGB, (H, W, 3), float32 in [0, 1]; grey gets three equal channels.
 
     Arguments and errors are those of `read_ir`.
     """
-    image = _normalise(path, _decode(Path(path), frame, max_pixels))
+    image = levels.scale(path, decode(path, frame, max_pixels), vi_range, "vi")
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
 def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
     """Read any image as what the metrics see: (H, W), uint8 luma, rounded half up."""
-    image = _normalise(path, _decode(Path(path), frame, MAX_PIXELS))
+    image = levels.scale(path, decode(path, frame), None, "ir")
     return luma8(image) if image.ndim == 3 else np.rint(image * 255).astype(np.uint8)
 
 
@@ -86,7 +109,7 @@ def pixel_sha256(path: Path | str) -> str:
     What is read alike is hashed alike: lossless copies, a palette and its colours, an orientation
     and the image turned, grey and three equal channels. Raises ImageError as `read_ir`.
     """
-    stored = _decode(Path(path), None, MAX_PIXELS)
+    stored = decode(path)
     if stored.ndim == 3:
         red, green, blue = np.moveaxis(stored, 2, 0)
         stored = red if np.array_equal(red, green) and np.array_equal(red, blue) else stored
@@ -94,26 +117,6 @@ def pixel_sha256(path: Path | str) -> str:
     digest = hashlib.sha256(f"{stored.dtype.str}{stored.shape}".encode())
     digest.update(stored)
     return digest.hexdigest()
-
-
-def image_size(path: Path | str) -> tuple[int, int]:
-    """(height, width) from the header, without decoding the pixels.
-
-    EXIF that turns the image counts where it stands before the pixels, as it almost always does.
-    Raises ImageError for what is not an image.
-    """
-    _check_file(Path(path))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                exif = Image.Image.getexif(image)  # that of PNG files would decode the pixels
-                # orientation: turned by 90°, which the size of TIFF files heeds by itself
-                if image.format != "TIFF" and exif.get(0x0112) in (5, 6, 7, 8):
-                    return image.width, image.height
-                return image.height, image.width
-    except Exception as error:
-        raise ImageError(f"{path}: cannot be read as an image ({error})") from error
 
 
 def is_grey(vi: Array) -> bool:
@@ -153,23 +156,54 @@ def replace_luma(rgb: Array, y: Array) -> Array:
     return np.clip(scaled, 0, 1).astype(np.float32)
 
 
-def check_target(path: Path | str) -> Path:
-    """The path, if its suffix names a format that `save_image` writes; else ImageError."""
+def aspect(ir: tuple[int, int], vi: tuple[int, int]) -> str:
+    """What resizing between two (height, width) distorts by more than 2 %, or an empty string."""
+    stretch = (vi[1] / vi[0]) / (ir[1] / ir[0])
+    if abs(stretch - 1) <= MAX_STRETCH:
+        return ""
+    return (
+        f"infrared {ir[1]}×{ir[0]} and visible {vi[1]}×{vi[0]} have other proportions: resizing "
+        f"stretches the infrared image by {stretch - 1:+.0%} in width; do both show the same scene?"
+    )
+
+
+def check_target(path: Path | str, size: tuple[int, int] | None = None) -> Path:
+    """The path, if its suffix names a format in which `save_image` loses nothing that counts.
+
+    Args:
+        path: where an image will be written.
+        size: its (height, width), if known: JPEG and WebP have a limit.
+
+    Raises:
+        ImageError: no such format, or one that cannot hold the result.
+    """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix == ".gif":
+        raise ImageError(f"{path}: GIF holds 256 colours, too few for a fused image; use .png")
+    if suffix not in SUFFIXES:
         raise ImageError(
             f"{path}: cannot write {path.suffix or 'a file without suffix'!r}; "
-            f"one of {', '.join(SUFFIXES)}"
+            f"one of {', '.join(s for s in SUFFIXES if s != '.gif')}"
+        )
+    if size and max(size) > (most := LARGEST.get(_format(path), max(size))):
+        raise ImageError(
+            f"{path}: {size[1]}×{size[0]} is more than the {most} pixels a side that "
+            f"{_format(path)} holds; use .png or .tif"
         )
     return path
 
 
-def save_image(path: Path | str, image: Array) -> Path:
+def save_image(path: Path | str, image: Array, *, like: Path | str | None = None) -> Path:
     """Write an image: clip, round half to even, 8 bit; the file appears whole or not at all.
+
+    PNG, TIFF, BMP and WebP are lossless; JPEG is written with quality 95 and full colour.
 
     Args:
         path: target; its suffix decides the format. Missing folders are made.
         image: (H, W) or (H, W, 3), float in [0, 1] or uint8.
+        like: image file whose EXIF (place, time, camera; not its orientation, which is applied,
+            and not its thumbnail) and colour profile are carried over.
 
     Raises:
         ImageError: other shape, empty, other integers, not finite, a suffix that no format has, or
@@ -179,6 +213,7 @@ def save_image(path: Path | str, image: Array) -> Path:
     path = check_target(path)
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ImageError(f"{path}: cannot save shape {image.shape}; expected (H, W) or (H, W, 3)")
+    check_target(path, image.shape[:2])
     if image.dtype != np.uint8:
         if image.dtype.kind not in "fb":
             raise ImageError(f"{path}: cannot save {image.dtype}; expected uint8, or float in 0…1")
@@ -186,10 +221,9 @@ def save_image(path: Path | str, image: Array) -> Path:
             raise ImageError(f"{path}: {np.sum(~np.isfinite(image))} values are not finite")
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     encoded = io.BytesIO()
-    try:
-        Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()])
-    except (OSError, ValueError) as error:  # such as more pixels in a row than a JPEG can have
-        raise ImageError(f"{path}: cannot save shape {image.shape} ({error})") from error
+    kind = _format(path)
+    options = QUALITY.get(kind, {}) | (_described(like, image.ndim == 3) if like else {})
+    Image.fromarray(image).save(encoded, kind, **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -200,106 +234,21 @@ def save_image(path: Path | str, image: Array) -> Path:
     return path
 
 
-def _decode(path: Path, frame: int | None, max_pixels: int) -> Array:
-    """The one decode function: file → (H, W) or (H, W, 3), levels as stored."""
-    _check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own on size; checked below
-            # by name Pillow would map the file, and so garble TIFF files with an orientation
-            with path.open("rb") as file:
-                with Image.open(file, formats=FORMATS) as image:
-                    _check_header(path, image, frame, max_pixels)
-                    if image.format == "PNG":
-                        image.verify()  # the pixels' checksums, which decoding skips
-                file.seek(0)
-                with Image.open(file, formats=FORMATS) as image:
-                    image.seek(frame or 0)
-                    _check_header(path, image, frame, max_pixels)  # pages differ in size
-                    image.load()
-                    image = ImageOps.exif_transpose(image)
-        return _to_array(path, image)
-    except (ImageError, UserWarning):  # the latter where the user made warnings errors
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, whatever max_pixels is
-        raise ImageError(f"{path}: {error} Scale it down.") from error
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise ImageError(
-            f"{path}: cannot be read as an image, damaged or not one ({error}); "
-            f"accepted: {', '.join(SUFFIXES)}"
-        ) from error
+def _format(path: Path) -> str:
+    return Image.registered_extensions()[path.suffix.lower()]
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no file before it is opened: opening a pipe waits for ever."""
-    try:
-        if path.is_file():
-            return
-        what = "a folder" if path.is_dir() else "a pipe" if path.exists() else "no such file"
-    except OSError as error:  # a name that is too long, a folder that may not be entered
-        what = str(error.strerror)
-    raise ImageError(f"{path}: {what}, not an image")
-
-
-def _check_header(path: Path, image: Image.Image, frame: int | None, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}")
-    frames = getattr(image, "n_frames", 1)
-    if frame is None and frames > 1:
-        raise ImageError(f"{path}: has {frames} frames; choose one with frame=0…{frames - 1}")
-    if frame is not None and not 0 <= frame < frames:
-        raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
-
-
-@functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
-def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=5)
-
-
-def _to_array(path: Path, image: Image.Image) -> Array:
-    """Pixels as stored: uint8, uint16, int32 or float32, (H, W) or (H, W, 3)."""
-    if image.mode in ("P", "1"):
-        _note_conversion(image.mode)
-    alpha, key = 255, image.info.get("transparency")  # one level or colour, or a palette's alpha
-    if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
-        alpha = 0 if (np.asarray(image) == key).any() else 255
-    elif key is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        if isinstance(key, tuple) and max(key) > 255:  # of 16-bit colour Pillow keeps 8 bits
-            image.info["transparency"] = tuple(level >> 8 for level in key)
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A").getextrema()[0]
-        image = image.convert("RGB")
-    if alpha < 255:
-        raise ImageError(
-            f"{path}: has transparent pixels (alpha down to {alpha}); what lies behind them is "
-            f"unknown. Save it without an alpha channel."
-        )
-    if image.mode in ("P", "1"):
-        image = image.convert("RGB")
-    if image.mode not in ("L", "RGB", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
-        raise ImageError(
-            f"{path}: colour mode {image.mode} is not accepted; save it as grey or RGB"
-        )
-    return np.asarray(image)
-
-
-def _normalise(path: Path | str, stored: Array, value_range: Range | None = None) -> Array:
-    """Stored pixels to float32 in [0, 1]."""
-    if stored.dtype.kind == "f" and (bad := int(np.sum(~np.isfinite(stored)))):
-        raise ImageError(f"{path}: {bad} pixels are not finite")
-    if value_range is not None:
-        low, high = value_range
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise ImageError(f"ir_range=({low}, {high}): expected finite low < high")
-        return np.clip((stored.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
-    if stored.dtype == np.uint8:
-        return stored.astype(np.float32) / np.float32(255)
-    low, high = float(stored.min()), float(stored.max())
-    white = 1.0 if stored.dtype.kind == "f" else 65535.0
-    if low < 0 or high > white:
-        raise ImageError(
-            f"{path}: values from {low:g} to {high:g} are outside 0…{white:g}; "
-            f"say which levels are black and white with ir_range=(low, high)"
-        )
-    return (stored.astype(np.float64) / white).astype(np.float32)
+def _described(like: Path | str, has_colour: bool) -> dict[str, object]:
+    """EXIF and colour profile of an image, as options of Pillow, which BMP ignores."""
+    with Image.open(like, formats=FORMATS) as source:
+        found, profile = source.getexif(), source.info.get("icc_profile")
+    exif = Image.Exif()
+    for tag in KEPT_TAGS & found.keys():  # of a TIFF file the others say how its pixels are stored
+        exif[tag] = found[tag]
+    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if values := found.get_ifd(part):
+            exif[part] = dict(values)
+    options: dict[str, object] = {"exif": exif} if len(exif) else {}
+    if profile and profile[16:20] == (b"RGB " if has_colour else b"GRAY"):
+        options["icc_profile"] = profile
+    return options

@@ -2,7 +2,7 @@
 
 import ctypes
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.datasets import Pair, check_pair, load_pair
+from fusionlib.checks import Issue, read_pairs, require_apart, require_fitting
+from fusionlib.datasets import load_pair
 from fusionlib.encoder import ImageEncoder, load_encoder
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import is_grey, replace_luma, save_image
 from fusionlib.network import FusionNet
+from fusionlib.pairing import Pair
 from fusionlib.tiles import GPU_TILE, TILE, fuse_banded, without_batch_norm
 from fusionlib.weights import Weights, load_weights
 
@@ -174,42 +176,59 @@ def fuse_pair(fuser: Fuser, pair: Pair, *, grey: bool = False, **reading: object
         (H, W, 3) with the colour of the visible image, or (H, W) if ``grey`` or it has none;
         float32 in [0, 1].
     """
-    ir, vi = load_pair(pair, **reading)
-    y = fuser(ir, vi)
-    return y if grey or is_grey(vi) else replace_luma(vi, y)
+    return in_colour(fuser, *load_pair(pair, **reading), grey)
 
 
 def fuse_files(
     fuser: Fuser,
     pairs: Sequence[Pair],
     out: Path | str,
+    issues: list[Issue] | None = None,
     *,
+    suffix: str = ".png",
     grey: bool = False,
+    done: Collection[Path] = (),
+    on_bad: Literal["error", "skip"] = "error",
     **reading: object,
 ) -> Iterator[Path]:
-    """Fuse pairs into ``out/<name>.png``, yielding each path once it is written.
+    """Fuse pairs into ``out/<name><suffix>``, yielding each path once it is there.
 
     Args:
         fuser: from `load_fuser`.
         pairs: the files.
         out: folder, made if needed.
+        issues: gets what is doubtful about the pairs, see `fusionlib.checks.read_pairs`.
+        suffix: of the format.
         grey: see `fuse_pair`.
+        done: results that are there and stay as they are; their pairs are only looked at.
+        on_bad: a pair that cannot be read is an error, or an issue and left out.
         reading: options of `fusionlib.datasets.load_pair`.
 
     Raises:
-        PairError: a pair does not fit; found from the headers, before anything is fused.
+        FusionError: a result would replace one of the sources; at once.
+        PairError: a pair does not fit; at once, from the headers, before anything is fused.
         ImageError: a file is damaged.
     """
-    if reading.get("resize") is None:
-        wrong = [f"{pair.name}: {reason}" for pair in pairs if (reason := check_pair(pair))]
-        if wrong:
-            raise PairError(
-                f"{len(wrong)} of {len(pairs)} pairs cannot be fused: {'; '.join(wrong[:10])} "
-                f"(--resize ir-to-vi scales infrared images of another size)"
-            )
-    for pair in tqdm(pairs, desc="fusing", unit="pair"):
-        fused = fuse_pair(fuser, pair, grey=grey, **reading)
-        yield save_image(Path(out) / f"{pair.name}.png", fused)
+    targets = {pair.name: Path(out) / f"{pair.name}{suffix}" for pair in pairs}
+    require_apart(targets.values(), [path for pair in pairs for path in (pair.ir, pair.vi)])
+    if on_bad == "error":
+        require_fitting(pairs, resize=reading.get("resize"), frame=reading.get("frame"))
+
+    def fuse_each() -> Iterator[Path]:
+        found = read_pairs(pairs, [] if issues is None else issues, on_bad=on_bad, **reading)
+        for pair, ir, vi in tqdm(found, desc="fusing", unit="pair", total=len(pairs)):
+            target = targets[pair.name]
+            if target not in done:
+                save_image(target, in_colour(fuser, ir, vi, grey), like=pair.vi)
+            yield target
+
+    return fuse_each()
+
+
+def in_colour(fuser: Fuser, ir: np.ndarray, vi: np.ndarray, grey: bool) -> np.ndarray:
+    """Fused luma (H, W), or (H, W, 3) with the colour that ``vi`` has; see `fuse_pair`."""
+    y = fuser(ir, vi)
+    return y if grey or is_grey(vi) else replace_luma(vi, y)
 
 
 def reuse_memory() -> bool:

@@ -13,20 +13,22 @@ from fusionlib.datasets import (
     SCENES,
     SYNTHETIC,
     Dataset,
-    Pair,
     chosen_root,
+    default_root,
     find_pairs,
-    is_plain_name,
-    known_dataset,
+    own_datasets,
+    require_pairs,
 )
 from fusionlib.errors import DatasetError
 from fusionlib.files import DATA
+from fusionlib.pairing import Pair, is_plain_name
 
 Split = Literal["train", "val", "test"]
 
 SPLITS = DATA / "splits"
 QUICK_PAIRS = 4  # of each dataset and part, in the preset quick
 VALIDATION_SHARE = 20  # one training pair in so many is held out for validation
+OWN_SHARE = 0.1  # of one's own pairs, held out for validation
 
 
 class Listed(NamedTuple):
@@ -46,24 +48,33 @@ class Listed(NamedTuple):
 
 
 def split_pairs(
-    pairs: Sequence[Pair], dataset: str, splits: Path | str = SPLITS
+    pairs: Sequence[Pair],
+    dataset: str,
+    splits: Path | str = SPLITS,
+    own_share: float = OWN_SHARE,
 ) -> dict[Split, list[Pair]]:
     """Divide the pairs that are present into training, validation and test pairs.
 
     The committed list decides when all its pairs are present and no others; otherwise
-    `draw_split` draws from what is there and keeps what it can of the list.
+    `draw_split` draws from what is there and keeps what it can of the list. Pairs of a dataset
+    that the paper does not have all train, but for those that validate.
 
     Args:
         pairs: from `find_pairs`.
-        dataset: a key of `DATASETS`.
+        dataset: a key of `DATASETS`, or a name of one's own.
         splits: folder of the committed lists.
+        own_share: of one's own pairs, that validate: at least one unless it is 0, never all.
 
     Raises:
         DatasetError: a committed list that puts one name into two parts.
     """
-    listed = read_list(dataset, splits)
     by_name = {pair.name: pair for pair in pairs}
-    if listed and by_name.keys() == listed.keys():
+    listed = read_list(dataset, splits)
+    if dataset not in DATASETS:
+        order = sorted(by_name, key=lambda name: _draw(dataset, name))
+        count = min(max(round(own_share * len(order)), own_share > 0), max(0, len(order) - 1))
+        drawn = dict.fromkeys(sorted(by_name), "train") | dict.fromkeys(order[:count], "val")
+    elif by_name.keys() == listed.keys():
         drawn = {name: row.split for name, row in listed.items()}
     else:
         drawn = draw_split(by_name, dataset, listed)
@@ -72,6 +83,13 @@ def split_pairs(
         if part:
             parts[part].append(by_name[name])
     return parts
+
+
+def split_rule(parts: Mapping[Split, Sequence[Pair]], dataset: str) -> str:
+    """Who divided these pairs: ``committed`` (the list), ``drawn`` (the rule) or ``own``."""
+    listed = {name: row.split for name, row in read_list(dataset).items() if row.split}
+    divided = {pair.name: part for part, pairs in parts.items() for pair in pairs}
+    return "own" if dataset not in DATASETS else "committed" if divided == listed else "drawn"
 
 
 def draw_split(
@@ -93,7 +111,7 @@ def draw_split(
     Returns:
         name → ``train``, ``val``, ``test`` or ``""`` (not used), sorted by name.
     """
-    known, listed = known_dataset(dataset), listed or {}
+    known, listed = DATASETS[dataset], listed or {}
     parts = dict.fromkeys(sorted(set(names)), "")
     prefix = slice(known.scene or None)  # None: the whole name
     unsure = {name[prefix] for name, row in listed.items() if row.scene}
@@ -146,7 +164,9 @@ def read_list(dataset: str, splits: Path | str = SPLITS) -> dict[str, Listed]:
     Raises:
         DatasetError: damaged, one name twice, a name that is a path, or an unknown part.
     """
-    path = Path(splits) / f"{known_dataset(dataset).name}.csv"
+    if dataset not in DATASETS:
+        return {}
+    path = Path(splits) / f"{dataset}.csv"
     rows: dict[str, Listed] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -173,8 +193,9 @@ def status(root: Path | str) -> list[dict[str, object]]:
     rows = []
     for name in REAL:
         pairs = find_pairs(root, name)
-        count = {part: len(found) for part, found in split_pairs(pairs, name).items()}
-        present, listed = {pair.name for pair in pairs}, read_list(name).keys()
+        parts = split_pairs(pairs, name)
+        count = {part: len(found) for part, found in parts.items()}
+        listed = read_list(name).keys()
         rows.append(
             {
                 "dataset": name,
@@ -184,21 +205,26 @@ def status(root: Path | str) -> list[dict[str, object]]:
                 "test": count["test"],
                 "train (paper)": DATASETS[name].train,
                 "test (paper)": DATASETS[name].test,
-                "listed but missing": len(listed - present),
-                "split": "committed" if present and present == listed else "drawn",
+                "listed but missing": len(listed - {pair.name for pair in pairs}),
+                "split": split_rule(parts, name),
             }
         )
     return rows
 
 
 def find_parts(
-    given: str | None = None, most: int | None = None
+    given: str | None = None,
+    most: int | None = None,
+    names: Sequence[str] | None = None,
+    own_share: float = OWN_SHARE,
 ) -> tuple[Path, dict[str, dict[Split, list[Pair]]]]:
     """The datasets that are there, divided, or the drawn scenes.
 
     Args:
         given: data root, see `fusionlib.datasets.chosen_root`.
         most: pairs of each part of a dataset at the most; None for all. The scenes are few.
+        names: datasets, own ones too, all of which must be there; None for those of the paper.
+        own_share: see `split_pairs`.
 
     Returns:
         The folder, and dataset → its training, validation and test pairs.
@@ -206,18 +232,23 @@ def find_parts(
     Raises:
         DatasetError: a data root or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
     """
-    root = chosen_root(given)
-    found = {name: find_pairs(root, name) for name in REAL} if root and root.is_dir() else {}
-    parts = {name: split_pairs(pairs, name) for name, pairs in found.items() if pairs}
+    root = default_root(given) if names else chosen_root(given)
+    if names:
+        found = {name: require_pairs(root, name) for name in names}
+    else:
+        found = {name: find_pairs(root, name) for name in REAL} if root and root.is_dir() else {}
+    parts = {n: split_pairs(p, n, own_share=own_share) for n, p in found.items() if p}
     if parts:
         return root, {
             name: {part: pairs[:most] for part, pairs in divided.items()}
             for name, divided in parts.items()
         }
     if root and (given or os.environ.get("FUSIONLIB_DATA")):
+        own = own_datasets(root)
         raise DatasetError(
             f"{root} has none of {', '.join(REAL)} (as <Dataset>/ir and <Dataset>/vi); see "
             f"`python -m fusionlib data status`"
+            + (f". Own pairs are there: `train --dataset {' '.join(own)}`" if own else "")
         )
     return SCENES, {SYNTHETIC: drawn_scenes()}
 

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -89,6 +89,8 @@ class Trainer:
             continues one of another recipe, other data or other code, and records that.
         compiled: run the Restormer blocks through ``torch.compile``.
         init: weights to start from instead of random ones.
+        about: what else the record of the weights says of the data; JSON-serialisable.
+        reading: options of `fusionlib.datasets.load_pair`.
 
     Raises:
         TrainingError: nothing to train on, or the checkpoint belongs to another recipe or data.
@@ -106,6 +108,8 @@ class Trainer:
         resume: bool | Literal["force"] = True,
         compiled: bool = False,
         init: Weights | None = None,
+        about: Mapping[str, Any] | None = None,
+        **reading: object,
     ):
         network = dataclasses.replace(config.network, embed=encoder.embed)
         self.config = dataclasses.replace(config, network=network)
@@ -115,8 +119,9 @@ class Trainer:
             self.device = self.processes.device
         self._check_batch(len(train))
         self.encoder = encoder.to(self.device)
-        self.train_images = Images(train, config.crop)
-        self.val_images = Images(val, config.crop) if val else None
+        self.train_images = Images(train, config.crop, **reading)
+        self.val_images = Images(val, config.crop, **reading) if val else None
+        self.about = {**(about or {}), **({"reading": reading} if reading else {})}
         self.total = config.total_steps(len(train))
         self._build(compiled)
         self.step, self.best, self.log = 0, math.inf, []
@@ -148,9 +153,8 @@ class Trainer:
         self.kept = copy.deepcopy(self.net) if self.config.average else self.net  # what is saved
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.lr)
         if compiled:
-            for block in self.net.modules():
-                if isinstance(block, RestormerBlock):
-                    block.compile(dynamic=False)
+            for block in (m for m in self.net.modules() if isinstance(m, RestormerBlock)):
+                block.compile(dynamic=False)
         self._fuse: nn.Module = self.net
         if self.processes.use_distributed:
             if self.device.type == "cuda":
@@ -170,10 +174,10 @@ class Trainer:
         if self.step >= stop:
             return self.log
         is_main = self.processes.is_main_process
-        hidden = not (progress and is_main)
+        hidden = {} if progress and is_main else {"disable": True}  # else TQDM_DISABLE decides
         with (
             self._alone() if is_main else nullcontext(),
-            tqdm(total=self.total, initial=self.step, desc="training", disable=hidden) as bar,
+            tqdm(total=self.total, initial=self.step, desc="training", **hidden) as bar,
             _noted_interrupts(not self.processes.use_distributed) as interrupts,
         ):
             started = time.monotonic()
@@ -192,7 +196,8 @@ class Trainer:
                     self._save(row)
                 if interrupts:
                     raise KeyboardInterrupt
-                bar.set_postfix(loss=f"{row['loss']:.4f}", val=f"{self.best:.4f}", refresh=False)
+                best = {} if math.isinf(self.best) else {"val": f"{self.best:.4f}"}
+                bar.set_postfix(loss=f"{row['loss']:.4f}", **best, refresh=False)
                 bar.update()
         return self.log
 
@@ -295,6 +300,7 @@ class Trainer:
             "best_val_loss": None if math.isinf(self.best) else self.best,
             "init": self.init and {"sha256": self.init.sha256, "record": self.init.record},
             "train_sha256": self.train_images.fingerprint,
+            **self.about,
             "commit": commit(),
             "forced": self.forced,
             "processes": self.processes.num_processes,
@@ -312,17 +318,14 @@ class Trainer:
             f"{len(images)} pairs, sha256 {images.fingerprint}" if images else "no pairs"
             for images in (self.train_images, self.val_images)
         )
-        return (
-            settings
-            | network
-            | {
-                "encoder": self.encoder.fingerprint,
-                "init": self.init and self.init.sha256,
-                "training images": train,
-                "validation images": val,
-                "code": code_fingerprint(),
-            }
-        )
+        return {
+            **(settings | network),
+            "encoder": self.encoder.fingerprint,
+            "init": self.init and self.init.sha256,
+            "training images": train,
+            "validation images": val,
+            "code": code_fingerprint(),
+        }
 
     def _save(self, row: dict[str, float]) -> None:
         val_loss = row.get("val_loss_average", row.get("val_loss", math.nan))
@@ -334,7 +337,9 @@ class Trainer:
             for name in ("best", "last") if improved else ("last",):
                 path = self.folder / f"{name}.safetensors"
                 save_weights(path, self.kept, self.encoder, self.record(), machine)
-            write_log(self.folder / "log.csv", self.log)
+            log = pd.DataFrame(self.log, columns=LOG_COLUMNS)  # one row a step
+            text = log.to_csv(index=False, lineterminator="\n")
+            write_atomically(self.folder / "log.csv", text.encode())
             state = {key: getattr(self, key) for key in PLAIN}
             parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
             buffer = io.BytesIO()
@@ -386,12 +391,6 @@ def _noted_interrupts(enabled: bool) -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def write_log(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """The training log as CSV (`LOG_COLUMNS`), one row a step."""
-    text = pd.DataFrame(log, columns=LOG_COLUMNS).to_csv(index=False, lineterminator="\n")
-    write_atomically(path, text.encode())
 
 
 def code_fingerprint() -> str:

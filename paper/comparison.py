@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 
 from fusionlib import evaluation
 from fusionlib.baselines import METHODS
-from fusionlib.datasets import SYNTHETIC, Pair, images_by_stem, load_pair
+from fusionlib.datasets import SYNTHETIC, Pair, load_pair
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
+from fusionlib.pairing import images_by_stem
 from fusionlib.splits import drawn_scenes
 from fusionlib.statistics import LEVEL
 from fusionlib.weights import load_weights
@@ -52,7 +53,7 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     """Who takes part, and who of the known methods does not.
 
     Args:
-        run: its preset ``quick`` runs only `QUICK`.
+        run: its preset ``quick`` runs only `QUICK` and what needs no weights.
         fuser: our method.
 
     Returns:
@@ -72,7 +73,8 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
         entries[name] = Entry(name, title, "paper" if name in ELSEWHERE else group, folder, None)
     for name, method in METHODS.items():
         if name not in given:
-            reason = NOT_QUICK if run.preset == "quick" and name not in QUICK else method.missing()
+            is_slow = run.preset == "quick" and method.weights and name not in QUICK
+            reason = NOT_QUICK if is_slow else method.missing()
             folder = run.folder("results", name)
             if reason:
                 absent[name] = reason

@@ -1,6 +1,5 @@
 import os
 import re
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from fusionlib import datasets
 from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair, pair_folders
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import save_image
-from fusionlib.splits import SPLITS, draw_split, read_split, split_pairs
+from fusionlib.splits import SPLITS, read_split
 
 
 def touch(folder, *names):
@@ -37,84 +36,6 @@ def pair(folders):
         return Pair("", "a", save_image(ir / "a.png", first), save_image(vi / "a.png", second))
 
     return write
-
-
-def test_pairs_are_sorted_and_carry_name_and_dataset(folders):
-    ir, vi = folders
-    assert pair_folders(*folders) == []
-    touch(ir, "b.png", "a.png", "c.png", "TERMS.txt", ".DS_Store", "._a.png", ".1f2e.png", "b.xml")
-    touch(vi, "c.png", "b.png", "a.png", "labels.json")  # other and hidden files are no images
-    assert pair_folders(str(ir), str(vi), "TNO") == [
-        Pair("TNO", name, ir / f"{name}.png", vi / f"{name}.png") for name in "abc"
-    ]
-
-
-def test_missing_folder_is_an_error(folders, tmp_path):
-    for arguments in ((tmp_path / "gone", folders[1]), (folders[0], tmp_path / "gone")):
-        with pytest.raises(DatasetError, match="gone: no such folder"):
-            pair_folders(*arguments)
-
-
-def test_r01_differing_extensions_pair(folders):
-    touch(folders[0], "a.png", "b.JPG", "c.tif", "d.bmp", "e.webp")
-    touch(folders[1], "a.jpg", "b.png", "c.jpeg", "d.TIFF", "e.gif")
-    found = [(pair.ir.suffix, pair.vi.suffix) for pair in pair_folders(*folders)]
-    first, second = zip(*found, strict=True)
-    assert first == (".png", ".JPG", ".tif", ".bmp", ".webp")
-    assert second == (".jpg", ".png", ".jpeg", ".TIFF", ".gif")
-
-
-def test_r01_orphans_of_both_sides_are_listed_ten_then_counted(folders):
-    ir, vi = folders
-    touch(ir, "both.png", *(f"i{n:02d}.png" for n in range(12)))
-    touch(vi, "both.png", *(f"v{n:02d}.jpg" for n in range(10)))
-    with pytest.raises(PairError) as caught:
-        pair_folders(ir, vi)
-    first, second = str(caught.value).split("; ")
-    names = ", ".join(f"i{n:02d}.png" for n in range(10))
-    assert first == f"only in {ir}: {names} and 2 more"
-    names = ", ".join(f"v{n:02d}.jpg" for n in range(10))
-    assert second.startswith(f"only in {vi}: {names}. ")
-    for path in ir.iterdir():
-        (vi / path.name).touch()
-    with pytest.raises(PairError) as caught:
-        pair_folders(ir, vi)
-    assert f"only in {ir}" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [("a.png", "a.jpg"), ("A.png", "a.png"), ("ß.png", "SS.png"), ("\u00e9.png", "e\u0301.png")],
-)
-@pytest.mark.parametrize("side", [0, 1])
-def test_r02_same_stem_twice_is_ambiguous(folders, side, names):
-    touch(folders[side], *names)
-    if len(list(folders[side].iterdir())) == 1:
-        pytest.skip("this file system does not tell the two apart")
-    touch(folders[1 - side], names[0])
-    with pytest.raises(PairError, match="one stem") as caught:
-        pair_folders(*folders)
-    assert all(name in str(caught.value) for name in names)
-
-
-def test_r19_unusual_names_pair_up(folders):
-    names = ["two words", "-x", "--help", "Straße", "夜", "a.b", "n" * 251, "100%", "{x}", "a'b"]
-    names += ["\u00e91", "f1", "z1"]  # é sorts after z, and e + accent before f
-    touch(folders[0], *(f"{name}.png" for name in names))
-    touch(folders[1], *(f"{unicodedata.normalize('NFD', name)}.png" for name in names))
-    for one, two in (folders, folders[::-1]):
-        pairs = pair_folders(one, two)
-        assert [pair.name for pair in pairs] == sorted(names)  # never decomposed
-        for path in (path for pair in pairs for path in (pair.ir, pair.vi)):
-            assert path.is_file()
-
-
-@pytest.mark.parametrize("name", ["two\nlines", "tab\tbed", "line\u2028break", "back\\slash"])
-def test_r19_line_breaks_and_separators_are_refused(folders, name):
-    for folder in folders:
-        touch(folder, f"{name}.png")
-    with pytest.raises(PairError, match="rename"):
-        pair_folders(*folders)
 
 
 def test_pair_is_read_as_it_is(pair):
@@ -251,18 +172,26 @@ def test_one_folder_under_two_names_counts_once(tmp_path):
     assert [pair.name for pair in find_pairs(tmp_path, "TNO")] == ["a"]
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: find_pairs("anywhere", "FLIR"),
-        lambda: draw_split([], "FLIR"),
-        lambda: read_split("../FLIR"),
-        lambda: split_pairs([], "FLIR"),
-    ],
-)
-def test_unknown_dataset_is_an_error_that_lists_the_known(call):
-    with pytest.raises(DatasetError, match=r"FLIR.*RoadScene, LLVIP, MSRS, M3FD, TNO"):
-        call()
+def test_an_own_dataset_is_any_folder_with_ir_and_vi(tmp_path):
+    for side in ("ir", "vi"):
+        touch(tmp_path / "MyCams" / side, "a.png")
+    assert [pair.dataset for pair in find_pairs(tmp_path, "MyCams")] == ["MyCams"]
+    assert datasets.own_datasets(tmp_path) == ["MyCams"]
+    assert read_split("MyCams") == {} and find_pairs(tmp_path, "FLIR") == []
+    with pytest.raises(DatasetError, match=r"no FLIR .*RoadScene, LLVIP, MSRS.*there: MyCams"):
+        datasets.require_pairs(tmp_path, "FLIR")
+    for name in ("../FLIR", "", "a/b"):
+        with pytest.raises(DatasetError, match="expected the name of a folder"):
+            find_pairs(tmp_path, name)
+
+
+def test_pairs_of_two_folders_are_called_after_what_holds_them():
+    def name(*paths):
+        return datasets.name_of_folders(*map(Path, paths))
+
+    assert name("MyCams/ir", "MyCams/vi") == "MyCams" and name("a/hot", "b/seen") == "hot"
+    assert name("pairs.csv") == "pairs" and name("/ir", "/vi") == "own"
+    assert name("TNO/ir", "TNO/vi") == "TNO-pairs"  # numbers of other pairs must not pass as TNO's
 
 
 def test_default_root_is_as_given_the_environments_or_ours(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionlib import evaluation, metrics
 from fusionlib.datasets import Pair
@@ -165,7 +166,7 @@ def test_what_was_computed_survives_an_interruption(world, tmp_path, monkeypatch
 
 def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path):
     (folders, datasets), csv, whole = world, tmp_path / "values.csv", tmp_path / "whole.csv"
-    run(world, csv=whole)
+    run(world, csv=whole, keep=True)
     for method in ("a", "b"):
         for name, pairs in datasets.items():
             part = evaluate({method: folders[method]}, {name: pairs}, ["ag"], csv=csv, keep=True)
@@ -176,10 +177,56 @@ def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path)
     image = read_luma8(folders["a"] / "TNO" / "01.png")
     save_image(folders["a"] / "TNO" / "01.png", 255 - image)
     evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag", "ssim"], csv=csv, keep=True)
-    run(world, csv=whole)
+    run(world, csv=whole, keep=True)
     assert csv.read_bytes() == whole.read_bytes()
     evaluate({"a": folders["a"]}, {"TNO": datasets["TNO"]}, ["ag"], csv=csv)
     assert set(read_values(csv)["method"]) == {"a"}
+
+
+def test_r74_two_folders_under_one_method_name_are_refused_and_both_named(world, tmp_path):
+    (folders, datasets), csv = world, tmp_path / "values.csv"
+    for name in datasets:  # the datasets of one method may be given one by one
+        evaluate(
+            {"m": folders["a"] / name}, {name: datasets[name]}, ["ag"], csv=csv, keep=True, jobs=1
+        )
+    before = csv.read_bytes()
+    for metric in ("ag", "ssim"):
+        with pytest.raises(DatasetError, match=r"'m' from the folder results/a.*from results/b"):
+            evaluate({"m": folders["b"]}, datasets, [metric], csv=csv, keep=True, jobs=1)
+    assert csv.read_bytes() == before
+    run(world, csv=csv, keep=True)  # other names
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in (csv, tmp_path / "results"):  # together
+        path.rename(moved / path.name)
+    again = {"m": moved / "results" / "a"}
+    evaluate(again, datasets, ["ag"], csv=moved / "values.csv", keep=True, jobs=1)
+    for name, pairs in datasets.items():  # said to be one, and in folders of their own names
+        fused = (moved / "results" / "b" / name).rename(tmp_path / f"{name}-fused")
+        evaluate({"n": fused}, {name: pairs}, ["ag"], csv=csv, keep=True, jobs=1)
+    assert set(read_values(csv)["dataset"]) == set(datasets)
+
+
+def test_r74_values_of_images_that_were_replaced_do_not_stay(world, tmp_path):
+    csv, path = tmp_path / "values.csv", world[0]["a"] / "TNO" / "01.png"
+    run(world, "ag", csv=csv, keep=True)
+    run(world, "vif", csv=csv, keep=True, protocol="vif_sum")
+    save_image(path, 255 - read_luma8(path))  # by another program
+    run(world, "ssim", csv=csv, keep=True)
+    found = read_values(csv).query("dataset == 'TNO' and name == '01'")
+    assert set(found.query("method == 'a'")["metric"]) == {"ssim"}
+    assert set(found.query("method == 'b'")["metric"]) == {"ag", "vif", "ssim"}
+
+
+def test_sources_are_read_as_fuse_read_them_if_that_is_asked_for(world):
+    folders, pair = world[0], world[1]["TNO"][0]
+    one = {"TNO": [pair]}, ["scd"]
+    whole = evaluate(folders, *one, jobs=1)["value"]
+    assert evaluate(folders, *one, reading={}, jobs=1)["value"].equals(whole)
+    raw = 7000 + 4 * read_luma8(pair.ir).astype(np.uint16)  # of a camera with 14 bits
+    Image.fromarray(raw).save(pair.ir)
+    again = evaluate(folders, *one, reading={"ir_range": (7000, 7000 + 4 * 255)}, jobs=1)
+    assert again["value"].tolist() == whole.tolist()
 
 
 @pytest.mark.parametrize("keep", [False, True])

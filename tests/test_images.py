@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from fusionlib import images
+from fusionlib import decoding
 from fusionlib.errors import ImageError
 from fusionlib.images import (
     image_size,
@@ -48,7 +48,7 @@ def png(width, height, depth, colour, rows, before=(), after=()):
 
 @pytest.fixture(autouse=True)
 def nothing_noted_yet():
-    images._note_conversion.cache_clear()
+    decoding._note_conversion.cache_clear()
 
 
 @pytest.fixture

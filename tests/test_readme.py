@@ -1,12 +1,14 @@
 """Promises of README and docs/ that can be checked without running them."""
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -37,6 +39,10 @@ def command_lines(command):
     text = "".join(blocks).replace("\\\n", " ")
     found = re.findall(rf"^(?:\w+=\S+ )?(?:\S*python -m )?{command} (.*?)(?:  +#.*)?$", text, re.M)
     return [shlex.split(line, comments=True) for line in found]
+
+
+def python_blocks(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
 
 
 def test_every_command_line_parses(monkeypatch):
@@ -86,15 +92,46 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
             shutil.copy(SCENES / kind / f"{scene}.png", f"datasets/RoadScene/{kind}")
     for method in ("ours", "mine"):
         shutil.copytree("datasets/RoadScene/vi", f"results/{method}/RoadScene")
-    for page, count in (("README.md", 1), ("docs/metrics.md", 1), ("docs/methods.md", 1)):
-        blocks = re.findall(r"^```python\n(.*?)^```", PAGES[ROOT / page], re.M | re.S)
-        assert len(blocks) == count
-        for block in blocks:
-            names = {}
-            exec(block, names)
+    for text in PAGES.values():
+        for block in python_blocks(text):
+            exec(block, {})
     assert Image.open("fused.png").size == (120, 160)
     assert "RoadScene" in capsys.readouterr().out
-    assert names["METHOD"].fuse(np.zeros((4, 5)), np.ones((4, 5, 3))) == pytest.approx(0.3)
+
+
+def test_a_method_saved_as_the_readme_says_takes_part_in_the_quick_run(tmp_path):
+    """In a copy of both houses, so that the file lies where the README puts it."""
+    name, block = re.search(
+        r"Save this as `(.*?)`.*?^```python\n(.*?)^```", README, re.M | re.S
+    ).groups()
+    for house in ("fusionlib", "paper"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / house, tmp_path / house, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / name).write_text(block, encoding="utf-8")
+    program = """
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from paper.comparison import find_entries
+run = SimpleNamespace(preset="quick", weights=Path("none/best.safetensors"), folder=Path)
+entries, absent = find_entries(run, None)
+print(entries["mine"].title, entries["mine"].fuse(np.zeros((4, 5)), np.ones((4, 5, 3))).mean())
+print(*absent)
+"""
+    (tmp_path / "results").mkdir()
+    environment = {"PYTHONPATH": ".", "FUSIONLIB_RESULTS": "results", "FUSIONLIB_WEIGHTS": "none"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    title, mean, *absent = done.stdout.split()
+    assert title == "Mine" and float(mean) == pytest.approx(0.3) and "mine" not in absent
 
 
 def test_the_counts_are_those_of_the_reference_run():

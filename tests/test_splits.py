@@ -15,7 +15,16 @@ from scipy.ndimage import gaussian_filter
 
 from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair
 from fusionlib.errors import DatasetError
-from fusionlib.splits import SPLITS, Listed, draw_split, read_list, read_split, split_pairs, status
+from fusionlib.splits import (
+    SPLITS,
+    Listed,
+    draw_split,
+    read_list,
+    read_split,
+    split_pairs,
+    split_rule,
+    status,
+)
 
 PAPER = {"RoadScene": (200, 20), "LLVIP": (201, 20), "MSRS": (217, 20), "M3FD": (230, 20)}
 write_list = runpy.run_path(str(SPLITS / "draw.py"))["write_list"]
@@ -48,6 +57,21 @@ def many(dataset, count=1000):
             ["00427D", "00927N", *(f"{i:05d}{'DN'[i % 2]}" for i in range(1000, 998 + count))]
         )
     return [f"{i:05d}" for i in range(count)]
+
+
+# One's own pairs
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "val"), [(10, 0.1, 1), (300, 0.1, 30), (4, 0.1, 1), (1, 0.1, 0), (9, 0, 0)]
+)
+def test_r69_own_pairs_all_train_but_for_a_share(count, share, val):
+    pairs = fake([f"{i:03d}" for i in range(count)], "MyCams")
+    parts = split_pairs(pairs, "MyCams", own_share=share)
+    assert (len(parts["train"]), len(parts["val"]), parts["test"]) == (count - val, val, [])
+    assert sorted(parts["train"] + parts["val"], key=lambda pair: pair.name) == pairs
+    assert split_pairs(pairs[::-1], "MyCams", own_share=share) == parts
+    assert split_rule(parts, "MyCams") == "own"
 
 
 # The rule

@@ -134,6 +134,13 @@ def test_missing_file(tmp_path):
         load_weights(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.parametrize("name", ["checkpoint.pt", "DIDFuse.pth"])
+def test_files_that_are_no_weights_of_this_project_are_called_so(tmp_path, name):
+    torch.save({"a": torch.zeros(1)}, tmp_path / name)
+    with pytest.raises(WeightsError, match=rf"{name}: not a weights file.*best\.safetensors"):
+        load_weights(tmp_path / name)
+
+
 # --- r30, r31 -------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,9 @@ a user downloads (``python -m fusionlib data download --weights``) or has under
 ``$FUSIONLIB_WEIGHTS/<method>/<file>``.
 """
 
+import importlib
+import pkgutil
+
 from fusionlib.baselines import classical, datfuse, didfuse, ifcnn, lrrnet, seafusion, tardal
 from fusionlib.baselines.method import ArrayMethod, Method, NetworkMethod
 from fusionlib.errors import WeightsError
@@ -24,6 +27,12 @@ METHODS: dict[str, Method] = {
         *classical.METHODS,
     )
 }
+
+
+for _found in pkgutil.iter_modules(__path__):  # files that users add: METHOD, each its own
+    _method = getattr(importlib.import_module(f"{__name__}.{_found.name}"), "METHOD", None)
+    if _method is not None:
+        METHODS.setdefault(_method.name, _method)
 
 
 def find_method(name: str) -> Method:

@@ -29,7 +29,7 @@ def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
-    from fusionlib.datasets import DATASETS, DRAWN, chosen_root
+    from fusionlib.datasets import DATASETS, DRAWN, chosen_root, own_datasets
     from fusionlib.splits import status
 
     if (root := chosen_root(options.root)) is None:
@@ -39,6 +39,8 @@ def _status(options: argparse.Namespace) -> None:
         print(f"{root}\n{table.to_string(index=False)}")
         for name in table.loc[table["pairs"] == 0, "dataset"]:
             print(f"missing: {name}, from {DATASETS[name].page}")
+        if own := own_datasets(root):
+            print(f"your own: {', '.join(own)}; train and evaluate take them with --dataset")
         if not table["pairs"].any():
             print("without any of them the notebooks use synthetic scenes")
     for name, reason in baselines.missing().items():

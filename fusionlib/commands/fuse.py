@@ -1,81 +1,223 @@
-"""``fusionlib fuse``: two files, or two folders."""
+"""``fusionlib fuse``: two images, two folders, a list of pairs, or two videos."""
 
 import argparse
 import json
 import sys
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+from fusionlib import __version__
 from fusionlib.commands.options import (
+    COUNT,
     PRECISIONS,
     add_flags,
+    add_levels,
     add_model,
     add_reading,
     check_device,
+    chosen_levels,
 )
-from fusionlib.errors import PairError
+from fusionlib.errors import FusionError, PairError
 from fusionlib.files import write_atomically
+
+RECORD = "fused.json"
+VIDEOS = (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+LISTED = 10  # issues of one kind that are printed; issues.csv has all
+EXAMPLES = """examples:
+  fusionlib fuse ir.png vi.jpg -o fused.png
+  fusionlib fuse thermal/ colour/ -o fused/ --ir-range auto     raw 16-bit counts
+  fusionlib fuse thermal.mp4 colour.mp4 -o fused.mp4            needs fusionlib[video]
+"""
 
 
 def add(commands) -> None:
     """Add ``fuse`` to the command line."""
-    fuse = commands.add_parser("fuse", help="fuse two files or two folders")
+    fuse = commands.add_parser(
+        "fuse",
+        help="fuse two images, two folders or two videos",
+        usage="fusionlib fuse IR VI -o OUT [options]  or  fuse --pairs LIST -o OUT [options]",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     fuse.set_defaults(command=_fuse)
-    fuse.add_argument("ir", type=Path, help="infrared image, or a folder of them")
-    fuse.add_argument("vi", type=Path, help="visible image, or a folder with the same names")
-    fuse.add_argument("-o", "--out", type=Path, required=True, help="image, or folder for folders")
-    fuse.add_argument("--resize", choices=["ir-to-vi"], help="scale infrared of another size")
-    levels = "grey levels of a 16-bit or float infrared image that become black and white"
-    fuse.add_argument("--ir-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=levels)
-    fuse.add_argument("--ir-rgb", choices=["luma"], help="take the luma of pseudo-colour infrared")
-    add_flags(fuse, {"--grey": "write the fused luma without colour"})
-    add_reading(fuse)
-    add_model(fuse, "the one the weights were trained with")
-    fuse.add_argument("--weights", type=Path, help="weights file (default: the shipped ones)")
-    faster = "bf16 is faster with AVX-512 BF16, AMX or a GPU, and may move pixels by a grey level"
-    fuse.add_argument("--precision", default="fp32", choices=PRECISIONS, help=faster)
+    fuse.add_argument("ir", nargs="?", type=Path, metavar="IR", help="image, folder or video")
+    visible = "the same; in folders names pair up, as 1 with 1 or IR_1 with VIS_1"
+    fuse.add_argument("vi", nargs="?", type=Path, metavar="VI", help=visible)
+    fuse.add_argument("-o", "--out", type=Path, required=True, help="image, folder or video")
+    listed = "CSV with columns ir, vi and perhaps name, instead of two folders"
+    fuse.add_argument("--pairs", type=Path, metavar="LIST", help=listed)
+    add_levels(fuse.add_argument_group("levels and sizes"))
+    run = fuse.add_argument_group("the run")
+    add_reading(run)
+    flags = {"--skip-existing": "go on in OUT; refused if fused.json there has other options"}
+    add_flags(run, flags | {"--grey": "write the fused luma without colour"})
+    network = fuse.add_argument_group("the network")
+    network.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
+    add_model(network, "that of the weights")
+    network.add_argument("--threads", type=COUNT, metavar="N", help="1 is best on a busy machine")
+    faster = "bf16 is faster with AVX-512 BF16, AMX or a GPU; may move pixels by a grey level"
+    network.add_argument("--precision", default="fp32", choices=PRECISIONS, help=faster)
 
 
 def _fuse(options: argparse.Namespace) -> None:
-    from fusionlib import checks, images, inference
-    from fusionlib.datasets import Pair, pair_folders
+    import torch
 
-    if options.ir.is_dir() != options.vi.is_dir():
-        raise PairError(f"{options.ir} and {options.vi}: expected two files or two folders")
-    folders = options.ir.is_dir()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    sides = [options.ir, options.vi]
+    if (None in sides) != bool(options.pairs) or (options.pairs and any(sides)):
+        raise PairError("expected IR and VI, or --pairs with a list of them")
+    if options.pairs or all(side.is_dir() for side in sides):
+        return _fuse_folders(options)
+    if options.skip_existing:
+        raise FusionError("--skip-existing is for folders")
+    videos = {side.suffix.lower() in VIDEOS for side in sides}
+    if any(side.is_dir() for side in sides) or len(videos) > 1:
+        raise PairError(f"{sides[0]} and {sides[1]}: expected two images, folders or videos")
+    return _fuse_videos(options) if True in videos else _fuse_images(options)
+
+
+def _fuse_images(options: argparse.Namespace) -> None:
+    from fusionlib.images import check_target
+    from fusionlib.inference import fuse_files
+    from fusionlib.pairing import Pair
+
+    out, issues = check_target(options.out), []
+    pairs = [Pair("", out.stem, options.ir, options.vi)]
+    reading = chosen_levels(options, pairs)
+    fuser = _load(options)
+    given = {"suffix": out.suffix, "grey": options.grey, **reading}
+    list(fuse_files(fuser, pairs, out.parent, issues, **given))
+    _report(str(out), issues, fuser)
+
+
+def _fuse_videos(options: argparse.Namespace) -> None:
+    from fusionlib.video import fuse_videos
+
+    for side in ("ir", "vi"):
+        if "auto" in (getattr(options, f"{side}_range") or ()):
+            raise FusionError(f"--{side}-range auto is for images; of videos say LOW and HIGH")
+    reading = chosen_levels(options, ())
+    fuser = _load(options)
+    issues = fuse_videos(fuser, options.ir, options.vi, options.out, grey=options.grey, **reading)
+    _report(str(options.out), issues, fuser)
+
+
+def _fuse_folders(options: argparse.Namespace) -> None:
+    from fusionlib.checks import write_issues
+    from fusionlib.inference import fuse_files
+
+    out, (pairs, issues) = options.out, _find_pairs(options)
+    reading = chosen_levels(options, pairs)
+    fuser = _load(options)
+    record = _record(fuser, options.grey, reading)
+    targets = [out / f"{pair.name}.png" for pair in pairs]
+    done = _done(out / RECORD, record, targets) if options.skip_existing else None
+    given = {"grey": options.grey, "done": done or (), "on_bad": options.on_bad, **reading}
+    fused = fuse_files(fuser, pairs, out, issues, **given)
+    if done is None:  # first, so that a folder that is not complete says what made it
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / RECORD, f"{json.dumps(record, indent=1)}\n".encode())
+    count = len(list(fused))
+    write_issues(out / "issues.csv", issues)
+    there = f" ({len(done)} of them were there)" if done else ""
+    _report(f"{count} of {len(pairs)} images in {out}{there}", issues, fuser)
+    if not count:
+        raise PairError(f"nothing was fused: {out / 'issues.csv'} has the reasons")
+
+
+def _find_pairs(options: argparse.Namespace) -> tuple[list, list]:
+    """Pairs of two folders or of a list, and what was left out."""
+    from fusionlib.checks import Issue
+    from fusionlib.images import SUFFIXES
+    from fusionlib.pairing import pair_folders, read_pairs
+
+    left_out, how = [], {"follow_links": options.follow_links, "on_bad": options.on_bad}
     pairs = (
-        pair_folders(options.ir, options.vi, follow_links=options.follow_links)
-        if folders
-        else [Pair("", options.out.stem, options.ir, options.vi)]
+        read_pairs(options.pairs)
+        if options.pairs
+        else pair_folders(options.ir, options.vi, left_out=left_out, **how)
     )
     if not pairs:
-        raise PairError(f"{options.ir} has no images")
-    if not folders:
-        images.check_target(options.out)
+        source = options.pairs or f"{options.ir} and {options.vi}"
+        files = f"; left out: {len(left_out)} files" if left_out else ""
+        raise PairError(f"{source}: no pairs of images ({', '.join(SUFFIXES)}){files}")
+    if options.out.exists():
+        for folder in {path.parent for pair in pairs for path in (pair.ir, pair.vi)}:
+            if folder.is_dir() and options.out.samefile(folder):
+                raise FusionError(f"-o {options.out} is the folder of source images {folder}")
+        if not options.out.is_dir():
+            raise FusionError(f"-o {options.out} is a file; expected a folder")
+    return pairs, [Issue("", p.name, "left out", f"{p}: {reason}") for p, reason in left_out]
+
+
+def _load(options: argparse.Namespace):
+    from fusionlib.inference import load_fuser
+
     device = check_device(options.device)
-    reading = {
-        "resize": options.resize,
-        "ir_range": tuple(options.ir_range) if options.ir_range else None,
-        "ir_rgb": options.ir_rgb or "grey",
+    return load_fuser(options.weights, options.encoder, device, options.precision)
+
+
+def _record(fuser, grey: bool, reading: dict[str, object]) -> dict[str, object]:
+    """What decides the pixels, as fused.json has it."""
+    import torch
+
+    on_cpu = fuser.device.type == "cpu"
+    record = {
+        "weights": fuser.weights.path.name,
+        "sha256": fuser.weights.sha256,
+        "encoder": fuser.encoder.name,
+        "precision": fuser.precision,
+        "grey": grey,
+        **{name: value for name, value in reading.items() if name != "max_pixels"},
+        "version": __version__,
+        "device": fuser.device.type,
+        "threads": torch.get_num_threads() if on_cpu else None,  # move the last bit
     }
-    on_bad = options.on_bad if folders else "error"
-    good, issues = checks.inspect_pairs(pairs, on_bad=on_bad, **reading)
-    fuser = inference.load_fuser(options.weights, options.encoder, device, options.precision)
-    if folders:
-        written = inference.fuse_files(fuser, good, options.out, grey=options.grey, **reading)
-        what = f"{len(list(written))} of {len(pairs)} images in {options.out}"
-        checks.write_issues(options.out / "issues.csv", issues)
-        used = {
-            "weights": fuser.weights.path.name,
-            "sha256": fuser.weights.sha256,
-            "encoder": fuser.encoder.name,
-            "precision": fuser.precision,
-            "grey": options.grey,
-            **reading,
-        }
-        write_atomically(options.out / "fused.json", f"{json.dumps(used, indent=1)}\n".encode())
-    else:
-        fused = inference.fuse_pair(fuser, good[0], grey=options.grey, **reading)
-        what = str(images.save_image(options.out, fused))
+    return json.loads(json.dumps(record))
+
+
+def _done(path: Path, record: dict[str, object], targets: Collection[Path]) -> set[Path] | None:
+    """Results of an earlier run with the same record, or None if nothing is there.
+
+    Raises:
+        FusionError: results are there that something else made.
+    """
+    there = [target for target in targets if target.is_file()]
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if there:
+            raise FusionError(f"--skip-existing: no {path} says what made {there[0]}") from None
+        return None
+    except (OSError, ValueError) as error:
+        raise FusionError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(old, dict):
+        raise FusionError(f"{path}: not written by this program")
+    names = [name for name in record | old if name != "weights"]  # that file's name may change
+    other = [
+        f"{name} was {old.get(name)}, is {record.get(name)}"
+        for name in names
+        if old.get(name) != record.get(name)
+    ]
+    if other:
+        raise FusionError(
+            f"--skip-existing: {path} differs: {'; '.join(other)}. Give the options of then, or "
+            f"another folder, or leave --skip-existing out"
+        )
+    began = path.stat().st_mtime_ns  # what is older, a run with other options has left
+    return {target for target in there if target.stat().st_mtime_ns >= began}
+
+
+def _report(what: str, issues: list, fuser) -> None:
+    """Issues on stderr, ten of a kind, and the last line."""
+    count = Counter()
     for issue in issues:
-        print(f"{issue.status}: {issue.name or 'all'}: {issue.detail}", file=sys.stderr)
+        count[issue.status] += 1
+        if count[issue.status] <= LISTED:
+            print(f"{issue.status}: {issue.name or 'all'}: {issue.detail}", file=sys.stderr)
+    for status, number in count.items():
+        if number > LISTED:
+            print(f"{status}: {number - LISTED} more", file=sys.stderr)
     print(f"{what}: weights {fuser.weights.path.name}, encoder {fuser.encoder.title}")

@@ -2,9 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from fusionlib.errors import FusionError
+from fusionlib.errors import FusionError, ImageError
 
 
 def number_type(kind: type, accepted: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
@@ -25,7 +27,15 @@ POSITIVE = number_type(float, "above 0", lambda x: 0 < x < float("inf"))
 SHARE = number_type(float, "from 0 to 1", lambda x: 0 <= x <= 1)
 DECAY = number_type(float, "from 0 to below 1", lambda x: 0 <= x < 1)
 SEED = number_type(int, "from 0", lambda x: x >= 0)
+
+
+def _level(text: str) -> float | str:
+    return text if text == "auto" else float(text)
+
+
+_level.__name__ = "number"  # in argparse's messages
 PRECISIONS = ["fp32", "bf16"]
+RANGES = ("--ir-range", "--vi-range")
 
 
 def add_flags(parser: argparse.ArgumentParser, flags: dict[str, str]) -> None:
@@ -39,6 +49,80 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     bad = "a pair that cannot be read: stop (default), or leave it out and report it"
     parser.add_argument("--on-bad", choices=["error", "skip"], default="error", help=bad)
     add_flags(parser, {"--follow-links": "read images that are links out of their folder"})
+
+
+def add_levels(parser) -> None:
+    """How images are read: the options of `fusionlib.datasets.load_pair`."""
+    abouts = (
+        "levels that become black and white, as raw counts need; auto finds one range for all",
+        "the same for visible images of 10 to 16 bits",
+    )
+    for option, about in zip(RANGES, abouts, strict=True):
+        metavar = ("LOW", "HIGH|auto")
+        parser.add_argument(option, nargs=2, type=_level, metavar=metavar, help=about)
+    add_flags(parser, {"--ir-invert": "for black-hot infrared, where dark is warm"})
+    colours = "false-colour infrared: turn its palette back into heat, or take its luma"
+    parser.add_argument("--ir-rgb", choices=["palette", "luma"], help=colours)
+    frame = "picture of files that hold several (default: the first of MPO)"
+    parser.add_argument("--frame", type=SEED, metavar="N", help=frame)
+    parser.add_argument("--max-pixels", type=COUNT, metavar="N", help="default: 64 million")
+    bicubic = "scale infrared of another size; the pair must be registered all the same"
+    parser.add_argument("--resize", choices=["ir-to-vi"], help=bicubic)
+
+
+def spread_auto(arguments: Sequence[str]) -> list[str]:
+    """``--ir-range auto`` → ``--ir-range auto auto``: argparse wants one number of values."""
+    spread: list[str] = []
+    for word in arguments:
+        option, _, value = word.partition("=")
+        if option in RANGES and value == "auto":
+            spread += [option, "auto", "auto"]
+        elif word == "auto" and spread and spread[-1] in RANGES:
+            spread += ["auto", "auto"]
+        else:
+            spread.append(word)
+    return spread
+
+
+def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, object]:
+    """Options of `add_levels` as those of `fusionlib.datasets.load_pair`; finds ranges.
+
+    A range that is to be found is one for all pairs, and is said on stderr.
+    """
+    from fusionlib.levels import find_range
+
+    chosen = {
+        "resize": options.resize,
+        "ir_range": options.ir_range and tuple(options.ir_range),
+        "vi_range": options.vi_range and tuple(options.vi_range),
+        "ir_rgb": options.ir_rgb or "grey",
+        "ir_invert": options.ir_invert,
+        "frame": options.frame,
+    }
+    limit = {"max_pixels": options.max_pixels} if options.max_pixels else {}
+    for side in ("ir", "vi"):
+        given = chosen[f"{side}_range"]
+        if given is None or "auto" not in given:
+            continue
+        if set(given) != {"auto"}:
+            raise FusionError(f"--{side}-range {' '.join(map(str, given))}: LOW HIGH, or auto")
+        paths = [getattr(pair, side) for pair in pairs]
+        if options.on_bad == "skip":
+            paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
+        low, high = find_range(paths, side, options.frame, **limit)
+        chosen[f"{side}_range"] = (low, high)
+        print(f"found in {len(paths)} images: --{side}-range {low:g} {high:g}", file=sys.stderr)
+    return chosen | limit
+
+
+def _is_readable(path: Path, frame: int | None, **limit: int) -> bool:
+    from fusionlib.decoding import decode
+
+    try:
+        decode(path, frame, **limit)
+    except ImageError:
+        return False
+    return True
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:

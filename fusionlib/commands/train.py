@@ -1,4 +1,4 @@
-"""``fusionlib train``: train on the datasets that are present."""
+"""``fusionlib train``: train on the datasets that are present, or on pairs of one's own."""
 
 import argparse
 import dataclasses
@@ -13,9 +13,12 @@ from fusionlib.commands.options import (
     SHARE,
     add_data_root,
     add_flags,
+    add_levels,
     add_model,
     check_device,
 )
+from fusionlib.commands.own import add_pairs, given_levels, own_pairs
+from fusionlib.errors import FusionError
 
 # fields of `recipe.TrainConfig` that options of `train` set
 RECIPE = {
@@ -33,8 +36,10 @@ RECIPE = {
 
 def add(commands) -> None:
     """Add ``train`` to the command line."""
-    train = commands.add_parser("train", help="train on the datasets that are present")
-    train.set_defaults(command=_train)
+    train = commands.add_parser(
+        "train", help="train on the datasets that are present, or on your own pairs"
+    )
+    train.set_defaults(command=_train, on_bad="error")
     train.add_argument("--preset", default="cpu", choices=["quick", "cpu", "shipped", "paper"])
     train.add_argument("--out", type=Path, help="folder; an unfinished training there goes on")
     for name, (kind, about) in RECIPE.items():
@@ -46,33 +51,37 @@ def add(commands) -> None:
         "--without-cii": "ablation: no injection",
         "--without-cff": "ablation: concatenation",
         "--compile": "use torch.compile",
+        "--follow-links": "read images of --pairs that are links out of their folder",
         "--force-resume": "go on though recipe, data or code changed",
     }
     add_flags(train, flags)
     add_data_root(train)
+    train.add_argument(
+        "--dataset", nargs="+", help="folders of the data root, your own too (default: the paper's)"
+    )
+    add_pairs(train)
+    add_levels(train)
+    train.add_argument("--val-share", type=DECAY, help="of your own pairs (default: 0.1)")
     add_model(train, "embedded")
 
 
 def _train(options: argparse.Namespace) -> None:
     from fusionlib import inference
-    from fusionlib.datasets import SYNTHETIC, chosen_root
     from fusionlib.encoder import EMBEDDED, load_encoder
     from fusionlib.recipe import PRESETS
-    from fusionlib.splits import QUICK_PAIRS, find_parts
     from fusionlib.training import Trainer
     from fusionlib.weights import load_weights
 
     out = options.out or Path("runs") / "train" / options.preset
-    _, parts = find_parts(options.data_root, QUICK_PAIRS if options.preset == "quick" else None)
-    if SYNTHETIC in parts:
-        why = "as asked" if chosen_root(options.data_root) is None else "no dataset found"
-        print(f"{why}: training on the synthetic scenes")
+    config = _recipe(options, PRESETS[options.preset])
+    parts, division = _divide(options)
     train, val = ([p for found in parts.values() for p in found[part]] for part in ("train", "val"))
+    reading = given_levels(options, [*train, *val])
     inference.reuse_memory()
     device = check_device(options.device)
     encoder = load_encoder(options.encoder or EMBEDDED, device)
     trainer = Trainer(
-        _recipe(options, PRESETS[options.preset]),
+        config,
         encoder,
         train,
         val,
@@ -81,15 +90,55 @@ def _train(options: argparse.Namespace) -> None:
         resume="force" if options.force_resume else True,
         compiled=options.compile,
         init=load_weights(options.init, encoder) if options.init else None,
+        about={"division": division},
+        **reading,
     )
     if trainer.step:
         print(f"going on after step {trainer.step} of {trainer.total}")
     trainer.run()
     if trainer.processes.is_main_process:
-        print(
-            f"{out / 'best.safetensors'}: validation loss {trainer.best:.4f}, "
-            f"encoder {encoder.title}"
-        )
+        loss = f"validation loss {trainer.best:.4f}" if val else "not validated"
+        path = out / f"{'best' if val else 'last'}.safetensors"
+        print(f"{path}: {loss}, encoder {encoder.title}")
+
+
+RULES = {
+    "committed": "{train} train, {val} validate, {test} are test pairs, as data/splits/ lists them",
+    "drawn": "{train} train, {val} validate, {test} are test pairs; not those of data/splits/, so "
+    "drawn by the rule in docs/data.md",
+    "own": "your own pairs, {train} train, {val} validate (--val-share), none is a test pair",
+}
+
+
+def _divide(options: argparse.Namespace) -> tuple[dict, list[dict]]:
+    """Dataset → its parts; and how they were divided, which is also printed."""
+    from fusionlib.datasets import DATASETS, SYNTHETIC, chosen_root
+    from fusionlib.splits import OWN_SHARE, QUICK_PAIRS, find_parts, split_pairs, split_rule
+
+    share = OWN_SHARE if options.val_share is None else options.val_share
+    if options.pairs:
+        if options.dataset or options.data_root:
+            raise FusionError("--pairs stands for itself: give neither --dataset nor --data-root")
+        name, pairs = own_pairs(options)
+        parts = {name: split_pairs(pairs, name, own_share=share)}
+    else:
+        _, parts = find_parts(options.data_root, names=options.dataset, own_share=share)
+    if options.val_share is not None and parts.keys() <= DATASETS.keys():
+        raise FusionError(f"--val-share is for your own pairs, not for {', '.join(parts)}")
+    if SYNTHETIC in parts:
+        why = "as asked" if chosen_root(options.data_root) is None else "no dataset found"
+        print(f"{why}: training on the synthetic scenes")
+    most, division = QUICK_PAIRS if options.preset == "quick" else None, []
+    for name, found in parts.items():
+        counts = {part: len(pairs) for part, pairs in found.items()}
+        rule = RULES[split_rule(found, name)].format(**counts)
+        found |= {part: pairs[:most] for part, pairs in found.items()}
+        used = f"; quick uses {len(found['train'])} and {len(found['val'])} of them" if most else ""
+        print(f"{name}: {rule}{used}")
+        folders = {f.parent for part in found.values() for pair in part for f in (pair.ir, pair.vi)}
+        folders = sorted(f"{folder.parent.name}/{folder.name}" for folder in folders)
+        division.append({"dataset": name, "folders": folders, **counts, "rule": rule})
+    return parts, division
 
 
 def _recipe(options: argparse.Namespace, config):

@@ -115,7 +115,7 @@ def measure(
         if name not in METRICS:
             raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
         try:
-            values[name] = Value(replaced.get(name, METRICS[name].compute)(*images), "")
+            values[name] = Value(float(replaced.get(name, METRICS[name].compute)(*images)), "")
         except (TooSmallError, UndefinedError) as error:
             values[name] = Value(nan, str(error))
     return values

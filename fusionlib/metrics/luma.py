@@ -1,6 +1,7 @@
 """What the metrics work on: 8-bit luma images, checked, that remember what was computed of them."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ class Luma:
 
     def __init__(self, image: ArrayLike, name: str):
         array = np.asarray(image)
-        if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
+        if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iuf":
             raise MetricError(
                 f"{name}: {array.dtype} of shape {array.shape}; expected grey levels (H, W), which "
                 f"fusionlib.images.luma8 makes of RGB in [0, 1]"
@@ -34,6 +35,11 @@ class Luma:
                 f"{name}: fractions of grey levels; metrics are defined on what an 8-bit file "
                 f"holds (0…255, rounded), not on [0, 1] or on the network's output"
             )
+        if array.max() == 1:  # nothing but 0 and 1
+            advice = f"{name}: no level but 0 and 1, as of an image in [0, 1]; expected 0…255"
+            if array.dtype.kind == "f":
+                raise MetricError(f"{advice} (so dark an image: as integers)")
+            warnings.warn(advice, RuntimeWarning, stacklevel=3)
         self.levels, self.name, self._known = array.astype(np.float64), name, {}
 
     def once(self, compute: Callable, *others: "Luma") -> Any:

@@ -1,0 +1,262 @@
+"""From a file to the levels that it stores: the one decode function."""
+
+import functools
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fusionlib.errors import ImageError
+
+Array = np.ndarray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs Ghostscript
+MAX_PIXELS = 64_000_000
+ORIENTATION = 0x0112  # EXIF and TIFF
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
+UNSIGNED, SIGNED = 1, 2  # sample formats
+_lifting = threading.Lock()
+
+
+def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Array:
+    """Read the levels of an image as the file stores them, upright.
+
+    Args:
+        path: image file.
+        frame: which frame of an animation or multi-page file. Of an MPO file (drones, phones) it
+            may be left out: the first picture is the photo, the others are previews.
+        max_pixels: larger images are refused before they are decoded.
+
+    Returns:
+        (H, W) or (H, W, 3) of the type that is stored, integers or floats of 8 to 64 bits.
+
+    Raises:
+        ImageError: not an image, damaged, or of a kind named in the message.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with warnings.catch_warnings(), _pillow_limit(max_pixels), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # Pillow's own on size; checked below
+            stored, orientation = _decode(path, file, frame, max_pixels)
+        return _upright(_without_alpha(path, stored), orientation)
+    except (ImageError, UserWarning):  # the latter where the user made warnings errors
+        raise
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ImageError(
+            f"{path}: cannot be read as an image, damaged or not one ({error}); "
+            f"accepted: {', '.join(SUFFIXES)}"
+        ) from error
+
+
+def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
+    """(height, width) from the header, without decoding the pixels.
+
+    EXIF that turns the image counts where it stands before the pixels, as it almost always does.
+    Raises ImageError for what is not an image.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            try:
+                with Image.open(file, formats=FORMATS) as image:
+                    image.seek(frame or 0)
+                    (width, height), orientation = image.size, 1
+                    if image.format != "TIFF":  # its size heeds the orientation by itself
+                        exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
+                        orientation = exif.get(ORIENTATION, 1)
+            except UnidentifiedImageError:
+                with _tiff_page(path, file, frame) as (page, orientation):
+                    height, width = page.imagelength, page.imagewidth
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _decode(path: Path, file: BinaryIO, frame: int | None, max_pixels: int) -> tuple[Array, int]:
+    """Levels with the channels of the file, and how it says that they are turned."""
+    start = file.read(26)
+    file.seek(0)
+    try:
+        # by name Pillow would map the file, and so garble TIFF files with an orientation
+        with Image.open(file, formats=FORMATS) as image:
+            frames = getattr(image, "n_frames", 1)
+            if image.format == "MPO" and frame is None:
+                frame = 0
+            _check_header(path, image.size, frames, frame, max_pixels)
+            if image.format == "PNG":
+                image.verify()  # the pixels' checksums, which decoding skips
+    except UnidentifiedImageError:
+        return _decode_tiff(path, file, frame, max_pixels)  # 64-bit floats, for example
+    file.seek(0)
+    with Image.open(file, formats=FORMATS) as image:
+        image.seek(frame or 0)
+        _check_header(path, image.size, frames, frame, max_pixels)  # pages differ in size
+        if image.format == "TIFF" and _pillow_changes_levels(image):
+            return _decode_tiff(path, file, frame, max_pixels)
+        image.load()
+        orientation = image.getexif().get(ORIENTATION, 1)
+        depth, colour_type = start[24:26]
+        if image.format == "PNG" and depth == 16 and colour_type != 0:
+            return _decode_deep_png(path, file, image.info.get("transparency")), orientation
+        return _to_array(path, image), orientation
+
+
+def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
+    """16 bits and more than one channel, of which Pillow keeps 8 bits."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_image  # seconds, and few files need it
+
+    file.seek(0)
+    data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+    stored = decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    if transparent is not None and (stored[..., :3] == transparent).all(axis=2).any():
+        _refuse_transparent(path, 0)
+    return stored
+
+
+def _pillow_changes_levels(image: Image.Image) -> bool:
+    """Whether Pillow cuts the levels of a TIFF file to 8 bits, drops their sign or wraps them."""
+    bits = max(image.tag_v2.get(BITS, (1,)))
+    kind = image.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+    is_plain = image.mode in ("L", "P", "1", "I", "F", "I;16", "I;16B")
+    if bits > 8 and (not is_plain or image.tag_v2.get(PHOTOMETRIC) == 0):  # white is zero
+        return True
+    return (bits, kind) in ((8, SIGNED), (32, UNSIGNED))
+
+
+def _decode_tiff(
+    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
+) -> tuple[Array, int]:
+    with _tiff_page(path, file, frame) as (page, orientation):
+        _check_header(path, (page.imagewidth, page.imagelength), 1, None, max_pixels)
+        if page.photometric not in (1, 2):  # black is zero, RGB
+            raise ImageError(
+                f"{path}: colour mode {page.photometric.name} with {page.bitspersample} bits is "
+                f"not accepted; save it as grey (black is zero) or RGB"
+            )
+        stored = page.asarray()
+        if stored.ndim == 3 and page.planarconfig == 2:  # channels one after the other
+            stored = np.moveaxis(stored, 0, 2)
+        return stored, orientation
+
+
+@contextmanager
+def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]:
+    """A page as tifffile sees it, and its orientation."""
+    import tifffile
+
+    file.seek(0)
+    if file.read(2) not in (b"II", b"MM"):
+        raise UnidentifiedImageError("no known format")
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        _check_header(path, (0, 0), len(tiff.pages), frame, 0)
+        page = tiff.pages[frame or 0]
+        tag = page.tags.get(ORIENTATION)
+        yield page, int(tag.value) if tag else 1
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Lift Pillow's own limit while a file is open for which a larger one was asked."""
+    if max_pixels <= MAX_PIXELS:
+        yield
+        return
+    with _lifting:  # the limit is the process's
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = before and max(before, max_pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file before it is opened: opening a pipe waits for ever."""
+    try:
+        if path.is_file():
+            return
+        what = "a folder" if path.is_dir() else "a pipe" if path.exists() else "no such file"
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        what = str(error.strerror)
+    raise ImageError(f"{path}: {what}, not an image")
+
+
+def _check_header(
+    path: Path, size: tuple[int, int], frames: int, frame: int | None, max_pixels: int
+) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}; cut it, scale it "
+            f"down, or allow it with --max-pixels {width * height}"
+        )
+    if frame is None and frames > 1:
+        raise ImageError(
+            f"{path}: has {frames} frames; choose one with frame=0…{frames - 1} (--frame)"
+        )
+    if frame is not None and not 0 <= frame < frames:
+        raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
+
+
+@functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
+def _note_conversion(mode: str) -> None:
+    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=6)
+
+
+def _to_array(path: Path, image: Image.Image) -> Array:
+    """Pixels as Pillow has them: uint8, uint16, int32 or float32, with alpha if there is any."""
+    if image.mode in ("P", "1"):
+        _note_conversion(image.mode)
+    key = image.info.get("transparency")  # one level or colour, or a palette's alpha
+    if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
+        if (np.asarray(image) == key).any():
+            _refuse_transparent(path, 0)
+    elif key is not None or image.mode in ("LA", "La", "PA", "RGBa"):
+        image = image.convert("RGBA")
+    elif image.mode in ("P", "1"):
+        image = image.convert("RGB")
+    if image.mode not in ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        raise ImageError(
+            f"{path}: colour mode {image.mode} is not accepted; save it as grey or RGB"
+        )
+    return np.asarray(image)
+
+
+def _without_alpha(path: Path, stored: Array) -> Array:
+    """(H, W) or (H, W, 1…4) → (H, W) or (H, W, 3)."""
+    channels = 1 if stored.ndim == 2 else stored.shape[2]
+    if stored.ndim > 3 or channels > 4:
+        raise ImageError(f"{path}: shape {stored.shape}; expected one to four channels")
+    if channels in (2, 4):
+        opaque = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1
+        if (lowest := stored[:, :, -1].min()) < opaque:
+            _refuse_transparent(path, lowest)
+        stored, channels = stored[:, :, :-1], channels - 1
+    return stored.reshape(stored.shape[:2]) if channels == 1 else stored
+
+
+def _refuse_transparent(path: Path, lowest: float) -> None:
+    raise ImageError(
+        f"{path}: has transparent pixels (alpha down to {lowest}); what lies behind them is "
+        f"unknown. Save it without an alpha channel. If the fourth channel is no alpha but a "
+        f"thermal image (as MFNet has it), split the file into two: the first three channels are "
+        f"the visible image, the fourth is the infrared one."
+    )
+
+
+def _upright(stored: Array, orientation: int) -> Array:
+    """Undo what EXIF says of the way in which rows and columns run."""
+    if orientation in (5, 6, 7, 8):
+        stored = stored.swapaxes(0, 1)
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return stored[:: -1 if rows else 1, :: -1 if columns else 1]

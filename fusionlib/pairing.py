@@ -1,0 +1,254 @@
+"""Which infrared image belongs to which visible one: by name, by what is left of it, by a list."""
+
+import csv
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fusionlib.errors import DatasetError, PairError
+from fusionlib.images import SUFFIXES
+
+LISTED = 10  # names a message spells out
+WAY_ON = "--pairs list.csv (columns ir, vi, name) pairs any names"
+
+
+class PairingWarning(UserWarning):
+    """Images were paired by something other than equal names."""
+
+
+class LeftOut(NamedTuple):
+    """A file that is in no pair, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two registered images of one scene, on disk.
+
+    Raises:
+        PairError: name or dataset cannot be part of a file name, such as ``../x``.
+    """
+
+    dataset: str
+    name: str
+    ir: Path
+    vi: Path
+
+    def __post_init__(self):
+        for word in (self.name, self.dataset or "-"):  # results are named after them
+            if not is_plain_name(word):
+                raise PairError(f"{word!r}: a separator, a control character or '..' in a name")
+
+
+def pair_folders(
+    ir: Path | str,
+    vi: Path | str,
+    dataset: str = "",
+    *,
+    follow_links: bool = False,
+    on_bad: Literal["error", "skip"] = "error",
+    left_out: list[LeftOut] | None = None,
+) -> list[Pair]:
+    """Match the images of two folders by name (never by position), sorted by name.
+
+    Equal stems belong together. Where no stem is equal, a beginning and an end that all names of a
+    folder share are taken off, as in ``IR_0001`` and ``VIS_0001`` or ``DJI_0001_T`` and
+    ``DJI_0001_W``, if what is left pairs all images, and in one way only.
+
+    Args:
+        ir: folder of infrared images.
+        vi: folder of visible images.
+        dataset: written into the pairs.
+        follow_links: accept images that are links to files outside their folder.
+        on_bad: images without a partner are an error, or left out.
+        left_out: if given, gets every file of the folders that is in no pair.
+
+    Raises:
+        PairError: images without a partner, two images with one stem, a link out of the folder,
+            one folder for both sides, or a name with a line break, another control character or a
+            backslash.
+        DatasetError: a folder is missing.
+
+    Warns:
+        PairingWarning: no names are equal; which parts of them were compared instead.
+    """
+    ir, vi, left_out = Path(ir), Path(vi), [] if left_out is None else left_out
+    ir_files, vi_files = (images_by_stem(folder, follow_links, left_out) for folder in (ir, vi))
+    if ir.samefile(vi):
+        raise PairError(f"{ir} and {vi} are one folder; give two, or {WAY_ON}")
+    if not ir_files.keys() & vi_files and (match := _by_what_is_left(ir_files, vi_files)):
+        first, (one, two) = min(match.items())
+        text = f"no names are equal: {ir_files[one].name} is paired with {vi_files[two].name} as"
+        text += f" {first}, and all {len(match)} pairs so" if len(match) > 1 else f" {first}"
+        warnings.warn(f"{text}; if that is wrong, {WAY_ON}", PairingWarning, stacklevel=2)
+        ir_files = {name: ir_files[one] for name, (one, _) in match.items()}
+        vi_files = {name: vi_files[two] for name, (_, two) in match.items()}
+    problems = []
+    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
+        if orphans := sorted(files[key] for key in files.keys() - others):
+            names = first_names([path.name for path in orphans])
+            problems.append(f"only in {folder}: {names}")
+            left_out += [LeftOut(path, "no partner of that name") for path in orphans]
+    if problems and on_bad == "error":
+        raise PairError(
+            f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
+            f"(extensions may differ). --on-bad skip leaves such images out, {WAY_ON}"
+        )
+    both = ir_files.keys() & vi_files
+    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(both)]
+
+
+def read_pairs(path: Path | str) -> list[Pair]:
+    """Pairs of a CSV with the columns ir, vi and, if wanted, name, in its order.
+
+    Args:
+        path: the CSV, separated by commas or, as Excel may write it, semicolons; the files in it
+            are relative to its folder. Without a name a pair is called as its visible image.
+
+    Raises:
+        PairError: not such a CSV, an empty cell, or two pairs with one name.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairError(f"{path}: cannot be read as a CSV in UTF-8 ({error})") from error
+    head = text.partition("\n")[0]
+    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
+    if not {"ir", "vi"} <= set(columns := rows.fieldnames or ()):
+        raise PairError(f"{path}: expected the columns ir, vi and perhaps name, not {head!r}")
+    pairs: dict[str, Pair] = {}
+    for row in rows:
+        ir, vi, name = ((row.get(key) or "").strip() for key in ("ir", "vi", "name"))
+        if not (ir and vi) or row.get(None):
+            raise PairError(f"{path}, line {rows.line_num}: expected {', '.join(columns)}")
+        ir, vi = (path.parent / Path(file).expanduser() for file in (ir, vi))
+        pair = Pair("", unicodedata.normalize("NFC", name or vi.stem), ir, vi)
+        if pairs.setdefault(pair.name.casefold(), pair) is not pair:
+            raise PairError(
+                f"{path}, line {rows.line_num}: a second pair called {pair.name!r}; results are "
+                f"named after the column name, or else after the visible image"
+            )
+    return list(pairs.values())
+
+
+def images_by_stem(
+    folder: Path, follow_links: bool = False, left_out: list[LeftOut] | None = None
+) -> dict[str, Path]:
+    """Normalised stem → file; see `pair_folders`."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    folded: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if reason := _why_no_image(path):
+            if left_out is not None:
+                left_out.append(LeftOut(path, reason))
+            continue
+        key = unicodedata.normalize("NFC", path.stem)
+        if not is_plain_name(key):
+            raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
+        target = path.resolve() if path.is_symlink() and not follow_links else path
+        if target is not path and not target.is_relative_to(folder.resolve()):
+            raise PairError(
+                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
+                f"folder instead, or allow it with --follow-links"
+            )
+        if not path.is_file():
+            raise PairError(f"{path}: not a file; remove it or give it another name")
+        rival = folded.setdefault(key.casefold(), path)
+        if rival is not path:
+            raise PairError(f"{rival} and {path.name} have one stem; which of them is meant?")
+        files[key] = path
+    return files
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first ten of some names, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can stand in a list and names a file of this folder, no other."""
+    barred = ("Cc", "Cs", "Zl", "Zp")  # control, not Unicode, line and paragraph separators
+    return name not in ("", ".", "..") and not any(
+        letter in "/\\" or unicodedata.category(letter) in barred for letter in name
+    )
+
+
+def _why_no_image(path: Path) -> str:
+    """Why an entry of a folder is not looked at, or an empty string."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.suffix.lower() in SUFFIXES:
+        return ""
+    return "a folder" if path.is_dir() else f"none of {', '.join(SUFFIXES)}"
+
+
+class _Cut(NamedTuple):
+    """What is taken off at both ends of all names of a folder, in tokens, and what is left."""
+
+    before: list[str]
+    after: list[str]
+    left: dict[str, str]  # middle → stem
+
+
+def _by_what_is_left(ir: Sequence[str], vi: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name → the two stems, where one cut of each side pairs all of them, else empty."""
+    if not ir or len(ir) != len(vi):
+        return {}
+    of_vi = {frozenset(cut.left): cut for cut in _cuts(vi)}
+    found = [(c, of_vi[key]) for c in _cuts(ir) if (key := frozenset(c.left)) in of_vi]
+    found.sort(key=lambda cuts: -len(next(iter(cuts[0].left))))  # first what takes off least
+    ways = {frozenset((cut.left[m], other.left[m]) for m in cut.left) for cut, other in found}
+    if len(ways) != 1 or not _only_sides_differ(*found[0], alone=len(ir) == 1):
+        return {}
+    one, two = found[0]
+    named = {middle.strip("-_ .") or middle: middle for middle in one.left}
+    if len(named) < len(one.left):
+        named = {middle: middle for middle in one.left}
+    return {name: (one.left[middle], two.left[middle]) for name, middle in named.items()}
+
+
+def _cuts(stems: Sequence[str]) -> list[_Cut]:
+    """All ways to take whole words or numbers off that all stems have in common."""
+    tokens = [re.findall(r"[^\W\d_]+|\d+|[\W_]", stem) for stem in stems]
+    first, shortest = tokens[0], min(map(len, tokens))
+    backwards = [words[::-1] for words in tokens]
+    heads, tails = (_shared(lists) for lists in (tokens, backwards))
+    cuts = []
+    for head in range(heads + 1):
+        for tail in range(min(tails, shortest - 1 - head) + 1):
+            middles = ["".join(words[head : len(words) - tail]) for words in tokens]
+            if all(any(map(str.isalnum, middle)) for middle in middles):
+                left = dict(zip(middles, stems, strict=True))
+                cuts.append(_Cut(first[:head], first[len(first) - tail :], left))
+    return cuts
+
+
+def _shared(lists: Sequence[list[str]]) -> int:
+    """How many leading elements all lists have in common."""
+    columns = zip(*lists, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def _only_sides_differ(ir: _Cut, vi: _Cut, *, alone: bool) -> bool:
+    """Whether what was taken off tells the two cameras apart, and not two numbers or days.
+
+    With one image a side nothing but the names speaks for the pair: then no number may differ.
+    """
+    before, after = _shared([ir.before, vi.before]), _shared([ir.after[::-1], vi.after[::-1]])
+    for cut in (ir, vi):
+        for part in ("".join(cut.before[before:]), "".join(cut.after[: len(cut.after) - after])):
+            digits, letters = (any(map(kind, part)) for kind in (str.isdigit, str.isalpha))
+            if digits and (alone or not letters):
+                return False
+    return True

@@ -1,0 +1,119 @@
+"""What all commands have in common."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fusionlib.__main__ import main
+from fusionlib.files import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "results", "--dataset", "TNO", "--data-root", "synthetic"),
+        ("data", "prepare", "TNO", "archive.zip", "--root", "synthetic"),
+        ("data", "download", "TNO", "--root", "synthetic", "--offline"),
+    ],
+)
+def test_what_needs_datasets_refuses_the_drawn_scenes_and_makes_no_folder(
+    arguments, tmp_path, run, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, told = run(*arguments)
+    assert status == 2 and "means the drawn scenes" in told and "./synthetic" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "nan", "1"], "ir_range"),
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "5", "5"], "ir_range"),
+        (["fuse", "a", "b", "-o", "c.png", "--ir-range", "!!python/x", "1"], "--ir-range"),
+        (["train", "--average", "inf"], "--average"),
+        (["train", "--lr-peak", "inf"], "--lr-peak"),
+        (["train", "--seed", "1.5"], "--seed"),
+        (["train", "--seed", "-1"], "seed"),
+        (["train", "--sead", "1"], "--sead"),
+        (["paper", "--preset", "fast"], "--preset"),
+    ],
+)
+def test_r36_unknown_names_wrong_types_and_impossible_values_are_named(
+    pair, arguments, named, capsys
+):
+    arguments = [{"a": pair[0], "b": pair[1]}.get(word, word) for word in arguments]
+    try:
+        status = main(arguments)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2 and named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "cp936", "utf-8"])
+def test_r70_a_pipe_that_cannot_encode_a_character_is_no_error(encoding, tmp_path):
+    """As on Windows, where a file or pipe has the code page of the country."""
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(REPOSITORY)}
+    code = (
+        "import argparse, sys\n"
+        "from fusionlib.__main__ import run_command\n"
+        "from fusionlib.errors import FusionError\n"
+        "def command(options):\n"
+        "    print('Q_AB/F \u2191 \u03bb \u591c \u00fc')\n"
+        "    print('\u2191', file=sys.stderr)\n"
+        "    raise FusionError('256\u00d7200 \udcff')\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.set_defaults(command=command)\n"
+        "sys.exit(run_command(parser, []))\n"
+    )
+    for arguments, status in ((["-c", code], 2), (["-m", "fusionlib", "train", "--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == status and b"Traceback" not in done.stderr, done.stderr
+        assert done.stdout.decode(encoding)
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not in a git checkout")
+def test_r70_a_clone_by_git_for_windows_has_the_same_bytes(tmp_path):
+    def git(*arguments, cwd=REPOSITORY):
+        done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, check=True)
+        return done.stdout
+
+    clone = ("clone", "--quiet", "--shared", "-c", "core.autocrlf=true", REPOSITORY, tmp_path / "c")
+    git(*clone)
+    assert not git("status", "--porcelain", cwd=tmp_path / "c")
+    for line in git("ls-files", "--eol", cwd=tmp_path / "c").splitlines():
+        assert b"crlf" not in line and b"mixed" not in line, line
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_the_help_of_fuse_fits_on_a_screen_and_a_half(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        main(["fuse", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    assert [line.split()[:2] for line in lines[-3:]] == [["fusionlib", "fuse"]] * 3
+
+
+def test_passive_waiting_is_asked_for_before_torch_is_there():
+    code = (
+        "import os, sys\n"
+        "from fusionlib import __main__\n"
+        "assert 'torch' not in sys.modules\n"
+        "try: __main__.main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    for given, used in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        kept = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=kept | {"PYTHONPATH": str(REPOSITORY)} | given,
+        )
+        assert done.stdout.splitlines()[-1] == used, done.stderr
