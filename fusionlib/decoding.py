@@ -1,6 +1,7 @@
 """From a file to the levels that it stores: the one decode function."""
 
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # EXIF and TIFF
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
 UNSIGNED, SIGNED = 1, 2  # sample formats
+_SMALLER = "Cut it, scale it down, or allow more with max_pixels (--max-pixels)"
 _lifting = threading.Lock()
 
 
@@ -45,9 +47,13 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
         with warnings.catch_warnings(), _pillow_limit(max_pixels), path.open("rb") as file:
             warnings.simplefilter("ignore")  # Pillow's own on size; checked below
             stored, orientation = _decode(path, file, frame, max_pixels)
+        if isinstance(stored, Image.Image):
+            stored = _to_array(path, stored)
         return _upright(_without_alpha(path, stored), orientation)
     except (ImageError, UserWarning):  # the latter where the user made warnings errors
         raise
+    except Image.DecompressionBombError as error:  # before the size can be asked
+        raise ImageError(f"{path}: {error} {_SMALLER}") from error
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ImageError(
             f"{path}: cannot be read as an image, damaged or not one ({error}); "
@@ -64,7 +70,7 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
     path = Path(path)
     _check_file(path)
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), _pillow_limit(sys.maxsize), path.open("rb") as file:
             warnings.simplefilter("ignore")
             try:
                 with Image.open(file, formats=FORMATS) as image:
@@ -81,8 +87,10 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
 
 
-def _decode(path: Path, file: BinaryIO, frame: int | None, max_pixels: int) -> tuple[Array, int]:
-    """Levels with the channels of the file, and how it says that they are turned."""
+def _decode(
+    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
+) -> tuple[Array | Image.Image, int]:
+    """Loaded pixels with the channels of the file, and how it says that they are turned."""
     start = file.read(26)
     file.seek(0)
     try:
@@ -107,7 +115,7 @@ def _decode(path: Path, file: BinaryIO, frame: int | None, max_pixels: int) -> t
         depth, colour_type = start[24:26]
         if image.format == "PNG" and depth == 16 and colour_type != 0:
             return _decode_deep_png(path, file, image.info.get("transparency")), orientation
-        return _to_array(path, image), orientation
+        return image, orientation
 
 
 def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
@@ -197,8 +205,8 @@ def _check_header(
     width, height = size
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}; cut it, scale it "
-            f"down, or allow it with --max-pixels {width * height}"
+            f"{path}: {width}×{height} = {width * height} is more than max_pixels={max_pixels:,}. "
+            f"{_SMALLER}"
         )
     if frame is None and frames > 1:
         raise ImageError(
@@ -210,7 +218,7 @@ def _check_header(
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
 def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=6)
+    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=5)
 
 
 def _to_array(path: Path, image: Image.Image) -> Array:
@@ -235,8 +243,11 @@ def _to_array(path: Path, image: Image.Image) -> Array:
 def _without_alpha(path: Path, stored: Array) -> Array:
     """(H, W) or (H, W, 1…4) → (H, W) or (H, W, 3)."""
     channels = 1 if stored.ndim == 2 else stored.shape[2]
-    if stored.ndim > 3 or channels > 4:
-        raise ImageError(f"{path}: shape {stored.shape}; expected one to four channels")
+    if stored.ndim > 3 or channels > 4 or stored.dtype.kind not in "uif":
+        raise ImageError(
+            f"{path}: has shape {stored.shape} and type {stored.dtype}; expected one to four "
+            f"channels of integers or floats"
+        )
     if channels in (2, 4):
         opaque = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1
         if (lowest := stored[:, :, -1].min()) < opaque:

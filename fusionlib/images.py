@@ -14,12 +14,11 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from fusionlib import levels, palettes
-from fusionlib.decoding import FORMATS, MAX_PIXELS, SUFFIXES, decode, image_size
+from fusionlib.decoding import FORMATS, MAX_PIXELS, SUFFIXES, decode
+from fusionlib.decoding import image_size as image_size  # part of this interface
 from fusionlib.errors import ImageError
 from fusionlib.files import write_atomically
-from fusionlib.levels import LevelsWarning, Range
-
-__all__ = ["MAX_PIXELS", "SUFFIXES", "LevelsWarning", "image_size"]  # part of this interface
+from fusionlib.levels import Range
 
 Array = np.ndarray
 
@@ -67,7 +66,9 @@ def read_ir(
     image = levels.scale(path, decode(path, frame, max_pixels), ir_range, "ir")
     if image.ndim == 3:
         spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
-        if spread <= GREY_TOLERANCE + 0.5:
+        if spread == 0:
+            image = image[:, :, 0]
+        elif spread <= GREY_TOLERANCE + 0.5:
             image = luma8(image).astype(np.float32) / np.float32(255)
         elif ir_rgb == "grey":
             raise ImageError(
