@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fusionlib.errors import ImageError
 
@@ -23,6 +23,8 @@ ORIENTATION = 0x0112  # EXIF and TIFF
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
 UNSIGNED, SIGNED = 1, 2  # sample formats
 _SMALLER = "Cut it, scale it down, or allow more with max_pixels (--max-pixels)"
+# of EXIF: what shows, maker, model, date, who took it, copyright
+KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 _lifting = threading.Lock()
 
 
@@ -85,6 +87,37 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
         return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     except Exception as error:
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
+    """What an image says of itself, for a copy of its size that stands upright.
+
+    Args:
+        path: an image file.
+        has_colour: whether the copy has it; a colour profile is of one kind or the other.
+
+    Returns:
+        ``exif`` and ``icc_profile``, as far as there are any, as `PIL.Image.Image.save` takes them:
+        camera, time and place, without orientation and thumbnail.
+
+    Warns:
+        UserWarning: they are damaged, and left out.
+    """
+    try:
+        with _pillow_limit(sys.maxsize), Image.open(path, formats=FORMATS) as image:
+            found, exif = image.getexif(), Image.Exif()
+            for tag in set(KEPT_TAGS).intersection(found):  # those of TIFF files tell the layout
+                exif[tag] = found[tag]
+            for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                if values := found.get_ifd(part):
+                    exif[part] = dict(values)
+            kept = {"exif": exif.tobytes()} if len(exif) else {}
+            profile = image.info.get("icc_profile") or b""
+    except Exception as error:  # cameras write almost anything
+        warnings.warn(f"{path}: EXIF and colour profile are left out ({error})", stacklevel=3)
+        return {}
+    fits = profile[16:20] == (b"RGB " if has_colour else b"GRAY")
+    return kept | ({"icc_profile": profile} if fits else {})
 
 
 def _decode(
