@@ -1,6 +1,7 @@
 """From a file to the levels that it stores: the one decode function."""
 
 import functools
+import logging
 import sys
 import threading
 import warnings
@@ -195,6 +196,9 @@ def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]
     """A page as tifffile sees it, and its orientation."""
     import tifffile
 
+    log = logging.getLogger("tifffile")
+    if not log.handlers:  # else what it says of damaged files stands on stderr
+        log.addHandler(logging.NullHandler())
     file.seek(0)
     if file.read(2) not in (b"II", b"MM"):
         raise UnidentifiedImageError("no known format")
