@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_images import deep_png, tiff
 
 from fusionlib.download import extract
 from fusionlib.errors import FusionError
@@ -23,6 +24,7 @@ from fusionlib.weights import load_weights, save_weights
 
 GREY = np.add.outer(np.arange(17) * 7, np.arange(24) * 5).astype(np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*GREY.shape, 3), dtype=np.uint8)
+DEEP_COLOUR = COLOUR.astype("u2") * 256 + COLOUR[::-1]
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 IMAGES = {
@@ -36,6 +38,9 @@ IMAGES = {
     "deep.tif": (GREY.astype("<u2") * 257, {"exif": TURNED}),
     "float.tif": (GREY / np.float32(255), {}),
     "lzw.tif": (COLOUR, {"compression": "tiff_lzw"}),
+    "deep_colour.png": (deep_png(DEEP_COLOUR), {}),
+    "deep_colour.tif": (tiff(DEEP_COLOUR, photometric="rgb", compression="zlib"), {}),
+    "double.tif": (tiff(GREY / 255), {}),
     "lossy.webp": (COLOUR, {}),
     "palette.gif": (Image.fromarray(COLOUR).quantize(16), {}),
 }
@@ -86,7 +91,10 @@ def folder(tmp_path_factory):
 def test_r04_damaged_images_are_read_rightly_or_refused(folder, name, data):
     image, options = IMAGES[name]
     path = folder / name
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    else:
+        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     whole, sound = read_vi(path), path.read_bytes()
     path.write_bytes(content := damage(data.draw, sound))
     ir, vi = (read(reader, path, max_pixels=100_000) for reader in (read_ir, read_vi))
