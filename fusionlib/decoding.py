@@ -1,6 +1,7 @@
 """From a file to the levels that it stores: the one decode function."""
 
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fusionlib.errors import ImageError
 
@@ -21,6 +22,9 @@ MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # EXIF and TIFF
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
 UNSIGNED, SIGNED = 1, 2  # sample formats
+_SMALLER = "Cut it, scale it down, or allow more with max_pixels (--max-pixels)"
+# of EXIF: what shows, maker, model, date, who took it, copyright
+KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 _lifting = threading.Lock()
 
 
@@ -45,9 +49,13 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
         with warnings.catch_warnings(), _pillow_limit(max_pixels), path.open("rb") as file:
             warnings.simplefilter("ignore")  # Pillow's own on size; checked below
             stored, orientation = _decode(path, file, frame, max_pixels)
+        if isinstance(stored, Image.Image):
+            stored = _to_array(path, stored)
         return _upright(_without_alpha(path, stored), orientation)
     except (ImageError, UserWarning):  # the latter where the user made warnings errors
         raise
+    except Image.DecompressionBombError as error:  # before the size can be asked
+        raise ImageError(f"{path}: {error} {_SMALLER}") from error
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ImageError(
             f"{path}: cannot be read as an image, damaged or not one ({error}); "
@@ -64,7 +72,7 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
     path = Path(path)
     _check_file(path)
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), _pillow_limit(sys.maxsize), path.open("rb") as file:
             warnings.simplefilter("ignore")
             try:
                 with Image.open(file, formats=FORMATS) as image:
@@ -81,8 +89,41 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
 
 
-def _decode(path: Path, file: BinaryIO, frame: int | None, max_pixels: int) -> tuple[Array, int]:
-    """Levels with the channels of the file, and how it says that they are turned."""
+def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
+    """What an image says of itself, for a copy of its size that stands upright.
+
+    Args:
+        path: an image file.
+        has_colour: whether the copy has it; a colour profile is of one kind or the other.
+
+    Returns:
+        ``exif`` and ``icc_profile``, as far as there are any, as `PIL.Image.Image.save` takes them:
+        camera, time and place, without orientation and thumbnail.
+
+    Warns:
+        UserWarning: they are damaged, and left out.
+    """
+    try:
+        with _pillow_limit(sys.maxsize), Image.open(path, formats=FORMATS) as image:
+            found, exif = image.getexif(), Image.Exif()
+            for tag in set(KEPT_TAGS).intersection(found):  # those of TIFF files tell the layout
+                exif[tag] = found[tag]
+            for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                if values := found.get_ifd(part):
+                    exif[part] = dict(values)
+            kept = {"exif": exif.tobytes()} if len(exif) else {}
+            profile = image.info.get("icc_profile") or b""
+    except Exception as error:  # cameras write almost anything
+        warnings.warn(f"{path}: EXIF and colour profile are left out ({error})", stacklevel=3)
+        return {}
+    fits = profile[16:20] == (b"RGB " if has_colour else b"GRAY")
+    return kept | ({"icc_profile": profile} if fits else {})
+
+
+def _decode(
+    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
+) -> tuple[Array | Image.Image, int]:
+    """Loaded pixels with the channels of the file, and how it says that they are turned."""
     start = file.read(26)
     file.seek(0)
     try:
@@ -107,7 +148,7 @@ def _decode(path: Path, file: BinaryIO, frame: int | None, max_pixels: int) -> t
         depth, colour_type = start[24:26]
         if image.format == "PNG" and depth == 16 and colour_type != 0:
             return _decode_deep_png(path, file, image.info.get("transparency")), orientation
-        return _to_array(path, image), orientation
+        return image, orientation
 
 
 def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
@@ -197,8 +238,8 @@ def _check_header(
     width, height = size
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: {width}×{height} is more than max_pixels={max_pixels:,}; cut it, scale it "
-            f"down, or allow it with --max-pixels {width * height}"
+            f"{path}: {width}×{height} = {width * height} is more than max_pixels={max_pixels:,}. "
+            f"{_SMALLER}"
         )
     if frame is None and frames > 1:
         raise ImageError(
@@ -210,7 +251,7 @@ def _check_header(
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
 def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=6)
+    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=5)
 
 
 def _to_array(path: Path, image: Image.Image) -> Array:
@@ -235,8 +276,11 @@ def _to_array(path: Path, image: Image.Image) -> Array:
 def _without_alpha(path: Path, stored: Array) -> Array:
     """(H, W) or (H, W, 1…4) → (H, W) or (H, W, 3)."""
     channels = 1 if stored.ndim == 2 else stored.shape[2]
-    if stored.ndim > 3 or channels > 4:
-        raise ImageError(f"{path}: shape {stored.shape}; expected one to four channels")
+    if stored.ndim > 3 or channels > 4 or stored.dtype.kind not in "uif":
+        raise ImageError(
+            f"{path}: has shape {stored.shape} and type {stored.dtype}; expected one to four "
+            f"channels of integers or floats"
+        )
     if channels in (2, 4):
         opaque = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1
         if (lowest := stored[:, :, -1].min()) < opaque:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from fusionlib import levels, palettes
-from fusionlib.decoding import FORMATS, MAX_PIXELS, SUFFIXES, decode, image_size
+from fusionlib.decoding import MAX_PIXELS, SUFFIXES, decode, describe
+from fusionlib.decoding import image_size as image_size  # part of this interface
 from fusionlib.errors import ImageError
 from fusionlib.files import write_atomically
-from fusionlib.levels import LevelsWarning, Range
-
-__all__ = ["MAX_PIXELS", "SUFFIXES", "LevelsWarning", "image_size"]  # part of this interface
+from fusionlib.levels import Range
 
 Array = np.ndarray
 
@@ -28,9 +27,6 @@ MAX_STRETCH = 0.02  # by which resizing may change the proportions without a wor
 LARGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side
 # what measuring needs: at their defaults Q_AB/F falls by 3 % (JPEG) and 18 % (WebP)
 QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}
-KEPT_TAGS = {  # of EXIF: what shows, who took it, with what, and when
-    *(0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298),
-}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
 
 
@@ -67,7 +63,9 @@ def read_ir(
     image = levels.scale(path, decode(path, frame, max_pixels), ir_range, "ir")
     if image.ndim == 3:
         spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
-        if spread <= GREY_TOLERANCE + 0.5:
+        if spread == 0:
+            image = image[:, :, 0]
+        elif spread <= GREY_TOLERANCE + 0.5:
             image = luma8(image).astype(np.float32) / np.float32(255)
         elif ir_rgb == "grey":
             raise ImageError(
@@ -159,7 +157,7 @@ def replace_luma(rgb: Array, y: Array) -> Array:
 def aspect(ir: tuple[int, int], vi: tuple[int, int]) -> str:
     """What resizing between two (height, width) distorts by more than 2 %, or an empty string."""
     stretch = (vi[1] / vi[0]) / (ir[1] / ir[0])
-    if abs(stretch - 1) <= MAX_STRETCH:
+    if abs(stretch - 1) <= MAX_STRETCH + 1e-9:
         return ""
     return (
         f"infrared {ir[1]}×{ir[0]} and visible {vi[1]}×{vi[0]} have other proportions: resizing "
@@ -222,7 +220,7 @@ def save_image(path: Path | str, image: Array, *, like: Path | str | None = None
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     encoded = io.BytesIO()
     kind = _format(path)
-    options = QUALITY.get(kind, {}) | (_described(like, image.ndim == 3) if like else {})
+    options = QUALITY.get(kind, {}) | (describe(like, image.ndim == 3) if like else {})
     Image.fromarray(image).save(encoded, kind, **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,19 +234,3 @@ def save_image(path: Path | str, image: Array, *, like: Path | str | None = None
 
 def _format(path: Path) -> str:
     return Image.registered_extensions()[path.suffix.lower()]
-
-
-def _described(like: Path | str, has_colour: bool) -> dict[str, object]:
-    """EXIF and colour profile of an image, as options of Pillow, which BMP ignores."""
-    with Image.open(like, formats=FORMATS) as source:
-        found, profile = source.getexif(), source.info.get("icc_profile")
-    exif = Image.Exif()
-    for tag in KEPT_TAGS & found.keys():  # of a TIFF file the others say how its pixels are stored
-        exif[tag] = found[tag]
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if values := found.get_ifd(part):
-            exif[part] = dict(values)
-    options: dict[str, object] = {"exif": exif} if len(exif) else {}
-    if profile and profile[16:20] == (b"RGB " if has_colour else b"GRAY"):
-        options["icc_profile"] = profile
-    return options

@@ -91,9 +91,9 @@ def scale(path: Path | str, stored: Array, given: Range | None, side: Side) -> A
         )
     if _is_raw(stored, white):
         raise ImageError(
-            f"{path}: levels {low:g}…{high:g} of 0…{white:g} look like raw counts and would be "
-            f"fused as black or fog; say which levels are black and white: {_ways(stored, side)}, "
-            f"or --{side}-range 0 {white:g} if they are meant as they are"
+            f"{path}: nearly all levels lie within {_span(stored)} of 0…{white:g}, as raw counts "
+            f"do, and would be fused as black or fog; say which levels are black and white: "
+            f"{_ways(stored, side)}, or --{side}-range 0 {white:g} if they are meant as they are"
         )
     return (stored.astype(np.float64) / white).astype(np.float32)
 
@@ -155,12 +155,13 @@ def _span(stored: Array) -> str:
     low, high = _tails(stored)
     if low == high:
         low, high = float(stored.min()), float(stored.max())
-    return f"{low:.6g} {high:.6g}"
+    return f"{low:.6g}…{high:.6g}"
 
 
 def _ways(stored: Array, side: Side) -> str:
+    numbers = _span(stored).replace("…", " ")
     return (
-        f"--{side}-range {_span(stored)} ({side}_range=(low, high)) for this file, or "
+        f"--{side}-range {numbers} ({side}_range=(low, high)) for this file, or "
         f"--{side}-range auto for one range over all files"
     )
 

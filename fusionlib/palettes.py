@@ -57,42 +57,59 @@ BENT = {
     ),
 }
 HEATS = np.linspace(0, 1, 256)
-TOLERANCE = 30  # levels between a pixel and its palette: JPEG leaves most within, quality 75 too
-FAR = 0.1  # share of the pixels that may be farther: edges in JPEG files, a scale, a logo
+# as JPEG of quality 75 with half of the colour's resolution leaves them, and photos never are
+NEAR = 12  # levels between a pixel and the palette, in the median
+TOLERANCE = 30  # levels beyond which a pixel says nothing: edges in JPEG files, a scale, a logo
+FAR = 0.2  # share of such pixels
 UNEXPLAINED = 0.03  # of the squared colour of the image, between it and the palette
+_EXPORT = "Export the image in grey (white-hot) from the camera's program"
 VIVID = 90  # levels between the channels: most of a rainbow has more, most of a photo less
+_KNOWN = ", ".join((*BENT, *SMOOTH, "rainbow of matplotlib"))
 
 
-def recognise(image: Array) -> str | None:
-    """The palette that an image (H, W, 3) in [0, 1] was coloured with, or None if none fits."""
+def recognise(image: Array) -> tuple[str, ...]:
+    """The palette that an image (H, W, 3) in [0, 1] was coloured with.
+
+    Nothing if none fits; several if they fit equally well and disagree on what is hot, as jet and
+    hot do on the way from red to yellow.
+    """
     pixels = _sample(image)
     colour = np.mean(np.ptp(pixels, axis=1) ** 2)
-    far = {name: tree.query(pixels)[0] for name, tree in _trees().items()}
-    name = min(far, key=lambda name: np.mean(far[name] ** 2))
-    fits = np.mean(far[name] ** 2) <= UNEXPLAINED * colour
-    return name if fits and np.mean(far[name] > TOLERANCE) <= FAR else None
+    cost, entries = {}, {}
+    for name, tree in _trees().items():
+        far, entries[name] = tree.query(pixels)
+        is_near = np.median(far) <= NEAR and np.mean(far > TOLERANCE) <= FAR
+        if is_near and np.mean(far**2) <= UNEXPLAINED * colour:
+            cost[name] = np.mean(np.minimum(far, TOLERANCE) ** 2)
+    if not cost:
+        return ()
+    best = min(cost, key=cost.get)
+    rivals = (name for name in cost if name != best and cost[name] <= 2 * cost[best] + 4)
+    return (best, *(name for name in rivals if not _agree(entries[best], entries[name])))
 
 
 def describe(image: Array) -> str:
     """What a colour image (H, W, 3) in [0, 1] looks like, and how it can be read as infrared."""
-    name = recognise(image)
-    if name is None:
+    names = recognise(image)
+    if not names:
         return (
             "a visible image, or pseudo-colour of a palette that is not known here; expected grey. "
             "If its colours brighten with heat throughout, their luma will do: "
             'ir_rgb="luma" (--ir-rgb luma)'
         )
-    luma = ' or, since it brightens with heat, ir_rgb="luma" (--ir-rgb luma)' * brightens(name)
+    if len(names) > 1:
+        return f"pseudo-colour; expected grey. {_unclear(names)}"
+    by_luma = ' or, since it brightens with heat, ir_rgb="luma" (--ir-rgb luma)'
     return (
-        f"pseudo-colour of the palette {name!r}; expected grey. "
-        f'Turn it back into heat with ir_rgb="palette" (--ir-rgb palette){luma}'
+        f"pseudo-colour of the palette {names[0]!r}; expected grey. Turn it back into heat with "
+        f'ir_rgb="palette" (--ir-rgb palette){by_luma if brightens(names[0]) else ""}'
     )
 
 
 def heat(path: Path | str, image: Array) -> Array:
     """Turn false colour back into heat: the nearest colour of the palette that fits.
 
-    Pixels that no colour of it is near, at edges of JPEG files for example, get the heat of the
+    Pixels that no colour of it is near, at edges in JPEG files for example, get the heat of the
     nearest pixel that has one.
 
     Args:
@@ -103,16 +120,16 @@ def heat(path: Path | str, image: Array) -> Array:
         (H, W), float32 in [0, 1], in steps of 1/255.
 
     Raises:
-        ImageError: no palette known here fits.
+        ImageError: no palette known here fits, or several that disagree.
     """
-    name = recognise(image)
-    if name is None:
-        raise ImageError(
-            f"{path}: none of the palettes known here fits ({', '.join(_trees())}); export the "
-            f"image in grey (white-hot) from the camera's program"
-        )
-    colours, places = np.unique(np.rint(image.reshape(-1, 3) * 255), axis=0, return_inverse=True)
-    far, entry = _trees()[name].query(colours)
+    names = recognise(image)
+    if len(names) > 1:
+        raise ImageError(f"{path}: {_unclear(names)}")
+    if not names:
+        raise ImageError(f"{path}: none of the palettes known here fits ({_KNOWN}). {_EXPORT}")
+    levels = np.rint(image.reshape(-1, 3) * 255).astype(np.int32)
+    codes, places = np.unique(levels @ [1 << 16, 1 << 8, 1], return_inverse=True)
+    far, entry = _trees()[names[0]].query(np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1))
     values = HEATS[entry[places]].reshape(image.shape[:2])
     off = (far > TOLERANCE)[places].reshape(values.shape)
     nearest = distance_transform_edt(off, return_distances=False, return_indices=True)
@@ -121,17 +138,18 @@ def heat(path: Path | str, image: Array) -> Array:
 
 def check_luma(path: Path | str, image: Array) -> None:
     """Raise ImageError where the luma of false colour (H, W, 3) in [0, 1] cannot order heat."""
-    name = recognise(image)
-    if name and not brightens(name):
+    names = recognise(image)
+    if len(names) > 1:
+        raise ImageError(f"{path}: {_unclear(names)}")
+    if names and not brightens(names[0]):
         raise ImageError(
-            f"{path}: the luma of the palette {name!r} does not rise with heat: the hottest pixels "
-            f'would become dark. Use ir_rgb="palette" (--ir-rgb palette)'
+            f"{path}: the luma of the palette {names[0]!r} does not rise with heat: the hottest "
+            f'pixels would become dark. Use ir_rgb="palette" (--ir-rgb palette)'
         )
-    if name is None and _is_rainbow(image):
+    if not names and _is_rainbow(image):
         raise ImageError(
-            f"{path}: has vivid colours of equal luma, as rainbow palettes do, whose luma does not "
-            f"rise with heat; and it is none of the palettes known here ({', '.join(_trees())}). "
-            f"Export it in grey (white-hot) from the camera's program"
+            f"{path}: vivid colours have equal luma, as in rainbow palettes, whose luma does not "
+            f"rise with heat; and none of the palettes known here fits ({_KNOWN}). {_EXPORT}"
         )
 
 
@@ -157,6 +175,20 @@ def _trees() -> dict[str, cKDTree]:
     return {name: cKDTree(np.rint(table.clip(0, 255))) for name, table in tables.items()}
 
 
+def _agree(entries: Array, others: Array) -> bool:
+    """Whether two palettes order the same pixels alike, from cold to hot."""
+    spread = np.std(entries) * np.std(others)
+    covariance = np.mean((entries - entries.mean()) * (others - others.mean()))
+    return bool(covariance >= 0.8 * spread)
+
+
+def _unclear(names: tuple[str, ...]) -> str:
+    return (
+        f"The colours fit the palettes {' and '.join(map(repr, names))}, which disagree on what is "
+        f"hot. {_EXPORT}"
+    )
+
+
 def _is_rainbow(image: Array) -> bool:
     """Whether most pixels are vivid, and those of equal luma have unlike colours."""
     pixels = _sample(image)
@@ -171,6 +203,6 @@ def _is_rainbow(image: Array) -> bool:
 
 
 def _sample(image: Array) -> Array:
-    """At most 20,000 pixels, 0–255, at even distances."""
+    """At most 5,000 pixels, 0–255, at even distances."""
     pixels = image.reshape(-1, 3)
-    return pixels[:: len(pixels) // 20_000 + 1].astype(np.float64) * 255
+    return pixels[:: len(pixels) // 5_000 + 1].astype(np.float64) * 255

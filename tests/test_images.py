@@ -1,3 +1,4 @@
+import importlib
 import io
 import os
 import struct
@@ -6,19 +7,24 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import EpsImagePlugin, Image
 
 from fusionlib import decoding
 from fusionlib.errors import ImageError
 from fusionlib.images import (
+    MAX_PIXELS,
+    SUFFIXES,
     image_size,
     is_grey,
     luma8,
+    pixel_sha256,
     read_ir,
     read_luma8,
     read_vi,
     save_image,
 )
+from fusionlib.levels import LevelsWarning
 
 ORIENTATION = 0x0112
 READERS = (read_ir, read_vi, read_luma8, image_size)
@@ -150,12 +156,107 @@ def test_r06_sixteen_bit_ir_is_scaled_not_clipped(put, name, mode, image):
     assert np.abs(read_ir(path) - LEVELS / 65_535).max() < 1e-7
     assert np.abs(read_vi(path) - LEVELS[:, :, None] / 65_535).max() < 1e-7
     assert read_luma8(path).tolist() == [[0, 1, 1], [4, 156, 255]]  # level / 257
-    ranged = read_ir(path, ir_range=(256, 40_000))
+    with pytest.warns(LevelsWarning):
+        ranged = read_ir(path, ir_range=(256, 40_000))
     assert ranged.dtype == np.float32
     assert np.abs(ranged - [[0, 0, 0], [744 / 39_744, 1, 1]]).max() < 1e-7
     for bad in ((5, 5), (9, 3), (0, np.nan), (-np.inf, 1)):
-        with pytest.raises(ImageError, match="ir_range"):
+        with pytest.raises(ImageError, match=r"ir_range.*--ir-invert"):
             read_ir(path, ir_range=bad)
+        with pytest.raises(ImageError, match="vi_range"):
+            read_vi(path, vi_range=bad)
+
+
+def deep_png(channels):
+    """16-bit RGB, grey with alpha or RGB with alpha, which Pillow neither writes nor reads."""
+    *_, count = channels.shape
+    rows = [row.astype(">u2").tobytes() for row in channels]
+    return png(*channels.shape[1::-1], 16, {2: 4, 3: 2, 4: 6}[count], rows)
+
+
+def tiff(image, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, **options)
+    return file.getvalue()
+
+
+OPAQUE = np.full(LEVELS.shape, 65_535)
+DEEP_KINDS = {
+    "rgb.png": deep_png(np.dstack([LEVELS] * 3)),
+    "la.png": deep_png(np.dstack([LEVELS, OPAQUE])),
+    "rgba.png": deep_png(np.dstack([LEVELS] * 3 + [OPAQUE])),
+    "rgb.tif": tiff(np.dstack([LEVELS] * 3).astype("u2"), photometric="rgb"),
+    "zip.tif": tiff(np.dstack([LEVELS] * 3).astype(">u2"), photometric="rgb", compression="zlib"),
+    "planes.tif": tiff(
+        np.stack([LEVELS] * 3).astype("u2"), photometric="rgb", planarconfig="separate"
+    ),
+    "la.tif": tiff(
+        np.dstack([LEVELS, OPAQUE]).astype("u2"),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    ),
+    "unsigned.tif": tiff(LEVELS.astype("u4")),
+    "long.tif": tiff(LEVELS.astype("i8")),
+    "big.tif": tiff(LEVELS.astype("u2"), bigtiff=True),
+    "double.tif": tiff(LEVELS / 65_535),
+}
+
+
+@pytest.mark.parametrize("name", DEEP_KINDS)
+def test_r64_all_bits_are_read_whatever_the_channels(put, name):
+    path = put(name, DEEP_KINDS[name])
+    assert np.abs(read_ir(path) - LEVELS / 65_535).max() < 1e-7
+    assert np.abs(read_vi(path) - LEVELS[:, :, None] / 65_535).max() < 1e-7
+    assert image_size(path) == LEVELS.shape
+    if name != "double.tif":
+        # 256 and 1000 would both be black in 8 bits
+        assert np.abs(read_ir(path, ir_range=(0, 1000))[1, 0] - 1) < 1e-7
+        assert np.abs(read_ir(path, ir_range=(0, 1000))[0, 2] - 0.256) < 1e-7
+
+
+@pytest.mark.filterwarnings("ignore::fusionlib.levels.LevelsWarning")
+def test_r64_floats_and_signs_of_every_width_are_kept(put):
+    for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8"):
+        path = put("a.tif", tiff(np.array([[-20, 0], [4, 60]], kind)))
+        values = read_ir(path, ir_range=(-20, 60))
+        assert np.abs(values - [[0, 0.25], [0.3, 1]]).max() < 1e-7
+    wrapped = put("a.tif", tiff(np.array([[0, 2**32 - 1]], "u4")))
+    assert read_ir(wrapped, ir_range=(0, 2**32 - 1)).tolist() == [[0, 1]]
+    pages = put("a.tif", tiff(np.array([[[0.0, 1]], [[0.25, 0.75]]])))
+    refuses(pages, "2 frames", "--frame")
+    assert read_ir(pages, frame=1).tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_r64_r12_deep_colour_is_turned_upright(put, orientation):
+    colour = np.random.default_rng(1).integers(0, 65_536, (4, 6, 3))
+    tags = [(ORIENTATION, 3, 1, orientation, True)]
+    exif = turned(orientation).tobytes().removeprefix(b"Exif\0\0")
+    rows = [row.astype(">u2").tobytes() for row in colour]
+    for name, content in (
+        ("a.tif", tiff(colour.astype("u2"), photometric="rgb", extratags=tags)),
+        ("a.png", png(6, 4, 16, 2, rows, before=(b"eXIf", exif))),
+    ):
+        expected = np.arange(24).reshape(4, 6)
+        for flip in UPRIGHT[orientation]:
+            expected = FLIPS[flip](expected)
+        image = read_vi(put(name, content))
+        assert np.abs(image - colour.reshape(24, 3)[expected] / 65_535).max() < 1e-7
+        assert image_size(put(name, content)) == image.shape[:2]
+
+
+def test_r64_what_cannot_be_read_at_its_depth_is_refused(put):
+    levels = LEVELS.astype("u2")
+    refuses(put("a.tif", tiff(levels, photometric="miniswhite")), "MINISWHITE", "16 bits")
+    refuses(put("a.tif", tiff(levels * 1j)), "complex")
+    refuses(put("a.tif", tiff(np.dstack([levels] * 5), planarconfig="contig")), "one to four")
+    file = tiff(np.dstack([levels] * 3), photometric="rgb")
+    compression = struct.pack("<HHII", 259, 3, 1, 1)
+    assert compression in file
+    lzw = put("lzw.tif", file.replace(compression, struct.pack("<HHII", 259, 3, 1, 5)))
+    if importlib.util.find_spec("imagecodecs") is None:
+        refuses(lzw, "LZW", "imagecodecs")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +328,7 @@ def test_r09_alpha_is_dropped_only_if_opaque(put, mode, name):
         if lowest == 255:
             assert levels(read_ir(path)) == RAMP.tolist()
         else:
-            refuses(path, "transparent", str(lowest))
+            refuses(path, "transparent", str(lowest), "fourth channel", "MFNet")
 
 
 ROW = struct.pack(">6H", 0, 1000, 65_535, 9000, 9000, 9000)
@@ -276,13 +377,27 @@ def test_r11_one_of_several_frames_must_be_chosen(put, name):
     options = {"lossless": True} if name == "a.webp" else {}
     path = put(name, first, save_all=True, append_images=rest, **options)
     for read in READERS[:3]:
-        refuses(path, "3 frames", "frame=0…2", read=read)
+        refuses(path, "3 frames", "frame=0…2 (--frame)", read=read)
     for frame, level in enumerate((10, 200, 90)):
         assert levels(read_ir(path, frame=frame)) == [[level] * 5] * 4
         assert (read_luma8(path, frame=frame) == level).all()
         assert levels(read_vi(path, frame=frame)[..., 1]) == [[level] * 5] * 4
     for frame in (-1, 3):
         refuses(path, f"frame {frame}", frame=frame)
+
+
+def test_r11_of_the_pictures_in_a_drone_jpeg_the_first_is_meant(put):
+    photo, preview = (Image.new("RGB", size, (*size[::-1], 9)) for size in ((60, 40), (30, 20)))
+    path = put("DJI_1.jpg", encode(photo, "MPO", save_all=True, append_images=[preview]))
+    with Image.open(path) as stored:
+        assert stored.format == "MPO" and stored.n_frames == 2
+    for suffix in (".jpg", ".jpe", ".jfif"):
+        single = put(f"a{suffix}", encode(photo, "JPEG"))
+        assert suffix in SUFFIXES and (read_vi(single) == read_vi(path)).all()
+        assert pixel_sha256(single) == pixel_sha256(path)
+    assert image_size(path) == (40, 60) and image_size(path, frame=1) == (20, 30)
+    assert read_vi(path, frame=1).shape == (20, 30, 3)
+    refuses(path, "frame 2 of 2", frame=2)
 
 
 def test_r11_only_frame_may_be_named(put):
@@ -334,16 +449,26 @@ def test_r13_r14_channels_two_levels_apart_are_grey(put, offsets, level):
     assert is_grey(read_vi(path))
 
 
-def test_r13_pseudo_colour_is_refused_unless_luma_is_asked_for(put):
-    refuses(path := put("three.png", channels(0, 3, 0)), "3 levels", 'ir_rgb="luma"')
+def test_r13_colour_is_refused_unless_luma_is_asked_for(put):
+    refuses(
+        path := put("three.png", channels(0, 3, 0)), "3 levels", 'ir_rgb="luma" (--ir-rgb luma)'
+    )
     assert not is_grey(read_vi(path))
     image = channels(0, 0, 0)
     image[2, 3] = 50, 50, 90  # one pixel is enough
-    refuses(path := put("pixel.png", image), "40 levels")
+    refuses(path := put("pixel.png", image), "40 levels", "pseudo-colour")
     assert not is_grey(read_vi(path))
-    refuses(path := put("colour.png", COLOURS), "pseudo-colour")
-    pillow = np.asarray(Image.fromarray(COLOURS).convert("L"), int)
-    assert np.abs(np.rint(read_ir(path, ir_rgb="luma") * 255) - pillow).max() <= 1
+    tinted = COLOURS // 4 + 90
+    pillow = np.asarray(Image.fromarray(tinted).convert("L"), int)
+    luma = read_ir(put("tinted.png", tinted), ir_rgb="luma")
+    assert np.abs(np.rint(luma * 255) - pillow).max() <= 1
+
+
+def test_r62_black_hot_is_inverted_after_the_range(put):
+    path = put("a.png", DEEP)
+    assert np.abs(read_ir(path, ir_invert=True) - (1 - RAMP / 255)).max() < 1e-6
+    ranged = read_ir(put("raw.png", 7000 + DEEP // 100), ir_range=(7000, 7700), ir_invert=True)
+    assert np.abs(ranged - (1 - (DEEP // 100) / 700)).max() < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
@@ -361,7 +486,8 @@ def test_r16_too_many_pixels_are_refused_before_decoding(put, read):
     # the file has no pixels: decoding it would end in another error
     refuses(put("big.png", png(8001, 8000, 8, 0, None)), "max_pixels=64,000,000", read=read)
     refuses(put("edge.png", png(8000, 8000, 8, 0, None)), "damaged", read=read)
-    refuses(put("bomb.png", png(50_000, 50_000, 1, 0, None)), "bomb", "Scale it down", read=read)
+    bomb = put("bomb.png", png(50_000, 50_000, 1, 0, None))
+    refuses(bomb, "2500000000", "scale it down", "--max-pixels", read=read)
 
 
 def test_r16_max_pixels_is_the_largest_number_accepted_in_every_page(put):
@@ -371,7 +497,16 @@ def test_r16_max_pixels_is_the_largest_number_accepted_in_every_page(put):
         assert read(path, frame=0, max_pixels=120).shape[:2] == (10, 12)
         refuses(path, "12×10", "max_pixels=119", frame=0, max_pixels=119, read=read)
         refuses(path, "30×20", "max_pixels=120", frame=1, max_pixels=120, read=read)
-    refuses(put("bomb.png", png(50_000, 50_000, 1, 0, None)), "bomb", max_pixels=10**10)
+
+
+def test_r16_a_larger_max_pixels_is_not_stopped_by_pillows_own_limit(put, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # above twice of it Pillow raises
+    path = put("large.png", np.zeros((11, 12), np.uint8))
+    refuses(path, "--max-pixels")
+    assert read_ir(path, max_pixels=MAX_PIXELS + 1).shape == image_size(path) == (11, 12)
+    assert Image.MAX_IMAGE_PIXELS == 50
+    huge = put("huge.png", png(20_000, 20_000, 8, 0, None))
+    refuses(huge, "damaged", max_pixels=400_000_000)  # as it has no pixels, but not for its size
 
 
 NAMES = ["two words", "-x", "--help", "Straße é", "e\u0301", "夜", "a.b", "n" * 251]

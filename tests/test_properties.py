@@ -36,6 +36,9 @@ IMAGES = {
     "deep.tif": (GREY.astype("<u2") * 257, {"exif": TURNED}),
     "float.tif": (GREY / np.float32(255), {}),
     "lzw.tif": (COLOUR, {"compression": "tiff_lzw"}),
+    "deep-colour.png": (None, {}),
+    "double.tif": (None, {}),
+    "deep-colour.tif": (None, {}),
     "lossy.webp": (COLOUR, {}),
     "palette.gif": (Image.fromarray(COLOUR).quantize(16), {}),
 }

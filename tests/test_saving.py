@@ -1,12 +1,14 @@
+import io
 import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+from scenes import read_scene
 from skimage.color import rgb2ycbcr
 
 from fusionlib.errors import FusionError, ImageError
-from fusionlib.images import luma, luma8, replace_luma, save_image
+from fusionlib.images import aspect, check_target, luma, luma8, replace_luma, save_image
 
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOURS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -73,11 +75,14 @@ def test_save_rounds_half_to_even_and_clips(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("image", [RAMP, COLOURS], ids=["grey", "colour"])
-@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "new/folders/a.tiff"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.webp", "new/folders/a.tiff"]
+)
 def test_save_returns_the_path_of_the_levels(tmp_path, name, image):
     path = save_image(str(tmp_path / name), image)
     assert path == tmp_path / name
-    assert (np.asarray(Image.open(path)) == image).all()
+    stored = Image.open(path).convert("L" if image.ndim == 2 else "RGB")  # WebP has no grey
+    assert (np.asarray(stored) == image).all()
     assert os.listdir(path.parent) == [path.name]
     bytes_before = path.read_bytes()
     assert save_image(path, image).read_bytes() == bytes_before  # no time stamp
@@ -96,8 +101,10 @@ def test_save_returns_the_path_of_the_levels(tmp_path, name, image):
         (
             "a.jpg",
             np.zeros((1, 70_000)),
-            r"a\.jpg: cannot save shape \(1, 70000\)",
+            r"a\.jpg: 70000×1 is more than the 65500 pixels a side that JPEG holds",
         ),
+        ("a.webp", np.zeros((16_384, 1)), "16383 pixels a side that WEBP"),
+        ("a.gif", RAMP, "GIF holds 256 colours"),
         ("a.xyz", RAMP, "xyz"),
         ("a", RAMP, "suffix"),
     ],
@@ -107,6 +114,84 @@ def test_save_refuses_and_leaves_what_is_there(tmp_path, name, image, word):
     with pytest.raises(ImageError, match=word):
         save_image(tmp_path / name, image)
     assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.jfif"])
+def test_r66_jpeg_keeps_detail_and_full_colour(tmp_path, name):
+    ir, vi = read_scene("dusk_camp")
+    with Image.open(save_image(tmp_path / name, vi)) as stored:
+        assert stored.format == "JPEG" and JpegImagePlugin.get_sampling(stored) == 0  # 4:4:4
+        error = np.asarray(stored, int) - vi
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
+    default = io.BytesIO()
+    Image.fromarray(vi).save(default, "JPEG")
+    worse = np.asarray(Image.open(default), int) - vi
+    assert np.mean(error**2) < np.mean(worse**2) / 2
+    with Image.open(save_image(tmp_path / name, ir)) as stored:
+        assert stored.mode == "L"
+
+
+def test_r66_targets_that_cannot_hold_the_result_are_refused_before_work(tmp_path):
+    assert check_target(tmp_path / "a.PNG", (99_999, 99_999)) == tmp_path / "a.PNG"
+    for name, size in (
+        ("a.gif", None),
+        ("a", None),
+        ("a.webp", (4, 20_000)),
+        ("a.jpg", (70_000, 1)),
+    ):
+        with pytest.raises(ImageError, match=name):
+            check_target(tmp_path / name, size)
+
+
+PLACE = {1: "N", 2: (47.0, 1.0, 2.0), 3: "E", 4: (8.0, 0.0, 30.0)}
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def photo(path):
+    """A photo that lies on its side, with place, exposure, a thumbnail and a colour profile."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    exif.get_ifd(ExifTags.IFD.Exif)[0x829A] = 0.01
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(PLACE)
+    exif.get_ifd(ExifTags.IFD.IFD1).update({0x0103: 6, 0x0201: 999, 0x0202: 99})
+    Image.fromarray(COLOURS).save(path, exif=exif.tobytes(), icc_profile=SRGB)
+    return path
+
+
+@pytest.mark.parametrize("like", ["vi.jpg", "vi.png", "vi.tif", "vi.webp"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp", "a.bmp"])
+def test_place_camera_and_colour_profile_are_carried_over(tmp_path, name, like):
+    path = save_image(tmp_path / name, COLOURS, like=photo(tmp_path / like))
+    with Image.open(path) as stored:
+        assert stored.size == COLOURS.shape[1::-1]
+        exif = stored.getexif()
+        assert 0x0112 not in exif and not exif.get_ifd(ExifTags.IFD.IFD1)
+        if name != "a.bmp":
+            assert exif[0x010F] == "Maker" and stored.info["icc_profile"] == SRGB
+            assert exif.get_ifd(ExifTags.IFD.Exif)[0x829A] == 0.01
+            assert exif.get_ifd(ExifTags.IFD.GPSInfo) == PLACE
+        pixels = np.asarray(stored.convert("RGB"), int)
+    assert name == "a.jpg" or (pixels == COLOURS).all()
+
+
+def test_a_grey_result_takes_no_profile_of_colours(tmp_path):
+    path = save_image(tmp_path / "a.png", RAMP, like=photo(tmp_path / "vi.jpg"))
+    with Image.open(path) as stored:
+        assert "icc_profile" not in stored.info and stored.getexif()[0x010F] == "Maker"
+
+
+@pytest.mark.parametrize(
+    "ir, vi, says",
+    [
+        ((64, 64), (96, 128), "+33%"),
+        ((96, 128), (64, 64), "-25%"),
+        ((512, 640), (1080, 1920), "+42%"),
+        ((512, 640), (1024, 1280), ""),
+        ((100, 100), (100, 102), ""),
+    ],
+)
+def test_other_proportions_are_described(ir, vi, says):
+    assert bool(aspect(ir, vi)) == bool(says) and says in aspect(ir, vi)
 
 
 def test_r40_full_disk_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
