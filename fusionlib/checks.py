@@ -22,7 +22,6 @@ from fusionlib.datasets import check_pair, load_pair
 from fusionlib.errors import DatasetError, FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import (
-    LevelsWarning,
     aspect,
     image_size,
     is_grey,
@@ -30,6 +29,7 @@ from fusionlib.images import (
     pixel_sha256,
     read_vi,
 )
+from fusionlib.levels import LevelsWarning
 from fusionlib.pairing import Pair, first_names
 from fusionlib.splits import SPLITS, read_list
 
