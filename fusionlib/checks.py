@@ -22,7 +22,6 @@ from fusionlib.datasets import check_pair, load_pair
 from fusionlib.errors import DatasetError, FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import (
-    LevelsWarning,
     aspect,
     image_size,
     is_grey,
@@ -30,6 +29,7 @@ from fusionlib.images import (
     pixel_sha256,
     read_vi,
 )
+from fusionlib.levels import LevelsWarning
 from fusionlib.pairing import Pair, first_names
 from fusionlib.splits import SPLITS, read_list
 
@@ -80,17 +80,18 @@ def require_fitting(
     pairs: Sequence[Pair], *, resize: str | None = None, frame: int | None = None
 ) -> None:
     """Raise PairError if the headers show pairs that cannot be read, or of differing sizes."""
-    wrong = [
-        f"{pair.ir} and {pair.vi}: {reason}"
-        for pair in pairs
-        if (reason := check_pair(pair, resize=resize, frame=frame))
-    ]
+    wrong = []
+    for pair in pairs:
+        reason = check_pair(pair, resize=resize, frame=frame)
+        if reason.startswith("sizes differ"):
+            way = "--resize ir-to-vi scales the infrared image"
+            reason = f"{pair.ir} and {pair.vi}: {reason} ({way})"
+        wrong += [reason] * bool(reason)
     if wrong:
-        more = f" and {len(wrong) - 1} more of {len(pairs)} pairs" if len(wrong) > 1 else ""
-        raise PairError(
-            f"{wrong[0]}{more} (--resize ir-to-vi scales infrared images of another size"
-            f"{', --on-bad skip leaves such pairs out' if len(pairs) > 1 else ''})"
+        more = (
+            f"; {len(wrong)} of {len(pairs)} pairs cannot be fused, --on-bad skip leaves them out"
         )
+        raise PairError(f"{wrong[0]}{more if len(pairs) > 1 else ''}")
 
 
 def read_pairs(

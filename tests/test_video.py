@@ -96,7 +96,7 @@ def test_r75_other_counts_and_rates_are_refused_with_the_frame(fuser, tmp_path):
     write(tmp_path / "short.mkv", vi[:28])
     write(tmp_path / "fast.mkv", vi, rate=26)
     out = tmp_path / "fused.mkv"
-    with pytest.raises(PairError, match=r"30 frames .* has 28: frame 28 of .*ir\.mkv"):
+    with pytest.raises(PairError, match=r"30 frames .* has 28: frame 28 \(from 0\) of .*ir\.mkv"):
         fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "short.mkv", out)
     with pytest.raises(PairError, match=r"25\.000 frames .*fast\.mkv 26\.\d+: from frame 1\d on"):
         fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "fast.mkv", out)

@@ -56,18 +56,18 @@ def test_r36_unknown_names_wrong_types_and_impossible_values_are_named(
 def test_r70_a_pipe_that_cannot_encode_a_character_is_no_error(encoding, tmp_path):
     """As on Windows, where a file or pipe has the code page of the country."""
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(REPOSITORY)}
-    code = (
-        "import argparse, sys\n"
-        "from fusionlib.__main__ import run_command\n"
-        "from fusionlib.errors import FusionError\n"
-        "def command(options):\n"
-        "    print('Q_AB/F \u2191 \u03bb \u591c \u00fc')\n"
-        "    print('\u2191', file=sys.stderr)\n"
-        "    raise FusionError('256\u00d7200 \udcff')\n"
-        "parser = argparse.ArgumentParser()\n"
-        "parser.set_defaults(command=command)\n"
-        "sys.exit(run_command(parser, []))\n"
-    )
+    code = r"""
+import argparse, sys
+from fusionlib.__main__ import run_command
+from fusionlib.errors import FusionError
+def command(options):
+    print("Q_AB/F \u2191 \u03bb \u591c \u00fc")
+    print("\u2191", file=sys.stderr)
+    raise FusionError("256\u00d7200 \udcff")
+parser = argparse.ArgumentParser()
+parser.set_defaults(command=command)
+sys.exit(run_command(parser, []))
+"""
     for arguments, status in ((["-c", code], 2), (["-m", "fusionlib", "train", "--help"], 0)):
         done = subprocess.run(
             [sys.executable, *arguments], capture_output=True, env=environment, cwd=tmp_path
