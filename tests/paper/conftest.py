@@ -37,7 +37,7 @@ def quick_run(tmp_path_factory):
     folder = shared / "quick_run"
     with FileLock(shared / "quick_run.lock"):
         if not (folder / "printed").exists():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "before").write_text(str(status_of_checkout()), encoding="utf-8")
             done = subprocess.run(
                 [sys.executable, "-m", "paper", "--data-root", "synthetic"],
