@@ -13,7 +13,12 @@ from filelock import FileLock
 
 from fusionlib.files import REPOSITORY
 from paper import pipeline
-from paper.pipeline import CLOSING_LINE
+from paper.outputs import TEACHING
+from paper.pipeline import CLOSING_LINE, find_notebooks
+
+PIPELINE = [
+    path.stem for path in find_notebooks(REPOSITORY / "notebooks") if path.stem not in TEACHING
+]
 
 
 def status_of_checkout():
@@ -28,8 +33,11 @@ def status_of_checkout():
 def quick_run(tmp_path_factory):
     """`python -m paper`, once a session even if several processes share the tests.
 
+    Without 01 to 03, which nbval runs and compares.
+
     Returns:
-        ``folder`` (``runs/quick``), ``printed``, and ``before``, ``after``: what git said.
+        ``folder`` (``runs/quick``), ``stems`` of its notebooks, ``printed``, and ``before`` and
+        ``after``: what git said.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder below that of the session
@@ -40,7 +48,7 @@ def quick_run(tmp_path_factory):
             folder.mkdir(exist_ok=True)
             (folder / "before").write_text(str(status_of_checkout()), encoding="utf-8")
             done = subprocess.run(
-                [sys.executable, "-m", "paper", "--data-root", "synthetic"],
+                [sys.executable, "-m", "paper", "--data-root", "synthetic", "--only", *PIPELINE],
                 cwd=folder,
                 env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
                 capture_output=True,
@@ -50,7 +58,7 @@ def quick_run(tmp_path_factory):
             (folder / "after").write_text(str(status_of_checkout()), encoding="utf-8")
             (folder / "printed").write_text(done.stdout, encoding="utf-8")
     said = {name: Path(folder / name).read_text("utf-8") for name in ("printed", "before", "after")}
-    return SimpleNamespace(folder=folder / "runs" / "quick", **said)
+    return SimpleNamespace(folder=folder / "runs" / "quick", stems=PIPELINE, **said)
 
 
 @pytest.fixture
