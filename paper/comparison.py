@@ -28,7 +28,7 @@ from paper.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
 from paper.reported import ELSEWHERE, LETTER, OURS, OWN, read_reported, result_folders, results_root
 from paper.run import Run
 
-QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
+QUICK = ("DATFuse", "SAGE", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
 GROUPS = ("paper", "additional", "classical")
 LEARNED = GROUPS[:2]
