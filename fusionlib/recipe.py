@@ -58,7 +58,7 @@ class TrainConfig:
 
 
 PRESETS = {
-    "quick": TrainConfig(steps=24, batch=2, crop=96, validate_every=8),
+    "quick": TrainConfig(steps=16, batch=2, crop=96, validate_every=8),
     "cpu": TrainConfig(
         steps=1500, batch=4, crop=128, average=0.99, precision="bf16", validate_every=250
     ),

@@ -10,6 +10,8 @@ from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import FusionError
 from fusionlib.files import IS_CHECKOUT
 
+PUBLISH = "for maintainers: replace the committed figures/ and tables/ of this kind by the results"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the notebooks; returns the exit status (0, 2 for an error that is explained, 130)."""
@@ -23,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
     paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
+    paper.add_argument("--publish", action="store_true", help=PUBLISH)
     what = "run nothing; compare the committed tables with their values, and results with records"
     paper.add_argument("--verify", action="store_true", help=what)
     add_model(paper, "embedded")
@@ -33,6 +36,7 @@ def _paper(options: argparse.Namespace) -> None:
     if not IS_CHECKOUT:
         raise FusionError("the notebooks are not in the package: clone the repository, make paper")
     from fusionlib.weights import load_weights
+    from paper.agreement import compare_run
     from paper.pipeline import complete_steps, run_paper
     from paper.provenance import publish
     from paper.report import write_report
@@ -48,22 +52,22 @@ def _paper(options: argparse.Namespace) -> None:
         "device": options.device,
         "seed": options.seed,
     }
-    limit = 3600 if options.preset == "quick" else 24 * 3600  # seconds for a notebook
-    steps = run_paper(
-        options.preset, **given, only=options.only, force=options.force, timeout=limit
-    )
+    steps = run_paper(options.preset, **given, only=options.only, force=options.force)
     run = open_run(options.preset, **given, out_dir=Path("runs") / options.preset)
-    report = write_report(run, complete_steps(steps))  # with --only the pages of the others stay
-    published = publish(run, [step.name for step in steps])
+    agreement = compare_run(run).lines()
+    report = write_report(run, complete_steps(steps), agreement)  # of --only and of earlier runs
     weights = load_weights(run.weights)
     print(
         f"\ndata     {run.data_title} (from {run.root})"
         f"\nencoder  {weights.encoder_title}"
         f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
-        f"\nwritten  {len(published)} files below figures/ and tables/, notebooks and fused images "
-        f"below {run.out_dir}"
+        f"\nwritten  {run.out_dir}: figures, tables, notebooks, fused images, report"
         f"\nreport   {report}"
+        f"\n\nagreement with the committed results:\n" + "\n".join(agreement)
     )
+    if options.publish:
+        published = publish(run, [step.name for step in steps])
+        print(f"published: {len(published)} files below figures/ and tables/")
 
 
 def _verify() -> None:

@@ -37,8 +37,8 @@ def renew_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
-        timeout=300,  # seconds for a cell
-        iopub_timeout=60,
+        timeout=None,  # however slow the machine
+        iopub_timeout=600,
         kernel_manager_class=OwnKernel,
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,

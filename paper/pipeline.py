@@ -64,7 +64,7 @@ def run_paper(
     only: Sequence[str] | None = None,
     force: bool = False,
     notebooks_dir: str | Path | None = None,
-    timeout: float = 3600.0,
+    timeout: float = 48 * 3600.0,
 ) -> list[Step]:
     """Runs the numbered notebooks in order, as far as needed; returns one step for each.
 
@@ -237,8 +237,8 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
             kernel_name="python3",
             language="python",
             progress_bar={"desc": path.stem, "leave": False} if sys.stderr.isatty() else False,
-            start_timeout=120,
-            iopub_timeout=60,  # seconds for late output; nbclient's 4 are few on a busy machine
+            start_timeout=600,
+            iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
             execution_timeout=int(timeout) + 1,  # for the kernel's last words; for each cell:
             timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
             kernel_manager_class=OwnKernel,

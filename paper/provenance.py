@@ -23,8 +23,8 @@ from paper.run import Run
 
 RECORD = "provenance.json"
 FOLDERS = ("figures", "tables")
-UNCOMMITTED = ("datasets", "own", "quick")  # folders below these, which git ignores
-RENEW = "FUSIONLIB_DATA=synthetic make paper"
+KINDS = ("synthetic", "reference")  # what is committed, and published, of `Run.label`
+RENEW = "FUSIONLIB_DATA=synthetic python -m paper --publish"
 IMPORT = re.compile(r"^ *(?:from [\w.]+ )?import (?:\([^)]*\)|.*)\n?", re.M)
 
 # what a notebook reads beyond its weights and the lists of its datasets; {label}: see `Run.label`
@@ -44,10 +44,8 @@ DATA = {
 def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> list[Path]:
     """Copy what notebooks wrote to ``figures/`` and ``tables/`` of the repository, with records.
 
-    Files stand in a folder named after data and weights (`Run.label`), so that a quick look or
-    weights of one's own never replace the numbers of the reference run; images of the datasets go
-    to ``figures/datasets/``, drawings directly to ``figures/``. What a notebook no longer writes is
-    removed there.
+    What a notebook no longer writes is removed there. Figures with images of the datasets are
+    never copied.
 
     Args:
         run: whose results.
@@ -58,14 +56,14 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
         Figures and tables that are in place, sorted.
 
     Raises:
-        FusionError: a notebook has no record in ``run.out_dir/notebooks``, or code or results are
-            no longer those of when it ran.
+        FusionError: the results are none of `KINDS`; a notebook has no record in
+            ``run.out_dir/notebooks``; or code or results are no longer those of when it ran.
     """
+    if run.label not in KINDS:
+        raise FusionError(f"results of the kind {run.label!r} are not published, only {KINDS}")
     published = []
     written = {stem: _step_record(run, stem) for stem in steps}
-    folders = (run.tables(), run.drawings(), run.figures(), run.image_figures())
-    for folder in dict.fromkeys(folders):
-        inside = folder.relative_to(run.out_dir)
+    for inside in map(Path, (f"tables/{run.label}", "figures", f"figures/{run.label}")):
         target = repository / inside
         target.mkdir(parents=True, exist_ok=True)
         owners = {
@@ -75,7 +73,7 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
             if path.parent == inside
         }
         for name in owners:
-            write_atomically(target / name, (folder / name).read_bytes())
+            write_atomically(target / name, (run.out_dir / inside / name).read_bytes())
         _write_record(run, target, owners, written, repository)
         published += [target / name for name in owners]
     return sorted(published)
@@ -84,16 +82,12 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
 def problems(repository: Path = REPOSITORY) -> list[str]:
     """What is wrong with the published files: older than an input, without record, changed.
 
-    Args:
-        repository: root of the checkout.
-
     Returns:
         One line a problem, with the command that renews the file; empty if all is well.
     """
     found = []
-    tops = [repository / name for name in FOLDERS if (repository / name).is_dir()]
-    below = [path for top in tops for path in sorted(top.iterdir()) if path.is_dir()]
-    for folder in (path for path in tops + below if path.name not in UNCOMMITTED):
+    folders = [repository / top / kind for top in FOLDERS for kind in ("", *KINDS)]
+    for folder in filter(Path.is_dir, folders):
         where = folder.relative_to(repository).as_posix()
         record = _read(folder / RECORD)
         here = {p.name for p in folder.iterdir() if p.is_file() and p.name[0] != "."} - {RECORD}
@@ -168,7 +162,7 @@ def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path)
             names |= {path.relative_to(repository).as_posix() for path in found}
     return {
         "command": f"FUSIONLIB_DATA={'synthetic' if run.is_synthetic else '…'} "
-        f"python -m paper{options} --only {stem}",
+        f"python -m paper{options} --only {stem} --publish",
         "commit": commit(repository) or "unknown (not a git checkout)",
         "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
         "inputs": {name: _hash_input(repository, name) for name in sorted(names)},

@@ -54,12 +54,13 @@ FIGURES = {
 }
 
 
-def write_report(run: Run, steps: Sequence) -> Path:
+def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Path:
     """Write ``index.html``, a page a notebook, and the pictures they show.
 
     Args:
         run: the run, whose notebooks were executed.
         steps: `paper.pipeline.Step` of each notebook that gets a page, in order.
+        agreement: sentences on the committed results, from `paper.agreement`.
 
     Returns:
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
@@ -72,7 +73,7 @@ def write_report(run: Run, steps: Sequence) -> Path:
         for step in steps:
             page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
             write_atomically(growing / f"{step.name}.html", page.encode())
-        page = _render("report.html", **_content(run, steps, growing))
+        page = _render("report.html", agreement=agreement, **_content(run, steps, growing))
         write_atomically(growing / "index.html", page.encode())
         shutil.rmtree(folder, ignore_errors=True)
         growing.rename(folder)

@@ -1,12 +1,17 @@
 """One run of the paper: what its seven parameters mean, and where its files go.
 
-Every notebook starts with ``run = open_run(...)`` and finds data, weights and folders there.
+Every notebook starts with ``run = open_run(...)``, finds data and weights there, and writes what a
+cell shows with ``run.save``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fusionlib import evaluation
 from fusionlib.datasets import DATASETS, SYNTHETIC, Pair
 from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import FusionError
@@ -14,6 +19,9 @@ from fusionlib.files import file_sha256
 from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.splits import QUICK_PAIRS, Split, find_parts
 from fusionlib.weights import SHIPPED
+from paper.figures import save_figure
+from paper.paper_tables import PaperTable, write_paper_table
+from paper.tables import write_table, write_texts
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Run:
     Attributes:
         root: folder the images were read from.
         parts: dataset → training, validation and test pairs; only datasets that are present.
+        written: files that `save` wrote, relative to ``out_dir``.
     """
 
     preset: str
@@ -33,6 +42,7 @@ class Run:
     out_dir: Path
     device: str
     seed: int
+    written: list[str] = field(default_factory=list)
 
     @property
     def is_synthetic(self) -> bool:
@@ -57,9 +67,10 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Folder of the published results: ``synthetic``, ``quick``, ``reference`` or ``own``.
+        """Folder of the results: ``synthetic``, ``quick``, ``reference`` or ``own``.
 
-        Weights, by their content, or an encoder of one's own never replace committed results.
+        ``own``: weights, by their content, or an encoder other than those of the committed results;
+        ``quick``: a few real pairs.
         """
         if not self.is_synthetic and self.preset == "quick":
             return "quick"
@@ -74,21 +85,60 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def drawings(self) -> Path:
-        """Where figures go that no data changes."""
-        return self.folder("figures")
-
-    def figures(self) -> Path:
-        """Where charts go."""
-        return self.folder("figures", self.label)
-
     def image_figures(self) -> Path:
         """Where figures that show images go: those of the datasets stay out of the repository."""
-        return self.figures() if self.is_synthetic else self.folder("figures", "datasets")
+        return self.folder("figures", self.label if self.is_synthetic else "datasets")
 
     def tables(self) -> Path:
         """Where tables and per-image values go."""
         return self.folder("tables", self.label)
+
+    def csv(self, name: str) -> Path:
+        """Where `save` puts the CSV of a table; values that are there are not measured again."""
+        return self.tables() / f"{name}.csv"
+
+    def save(
+        self,
+        made: Figure | PaperTable | pd.DataFrame | str,
+        name: str,
+        note: str = "",
+        **style: object,
+    ) -> None:
+        """Write what a cell shows, in the formats of its kind, and note it in `written`.
+
+        Args:
+            made: a figure (PNG if it shows images, else SVG and PDF); a table of the paper (CSV,
+                Markdown, LaTeX, HTML); per-image values (CSV); any other table (CSV, Markdown; one
+                without an index gets its leading columns of text as such); or a caption (Markdown).
+            name: of the files, without suffix.
+            note: what was measured on what; below a table.
+            style: of a figure, see `paper.figures.save_figure`; one with ``outlines`` is a drawing
+                that no data changes.
+        """
+        if isinstance(made, Figure):
+            has_images = any(axis.images for axis in made.axes)
+            folder = self.image_figures() if has_images else self.folder("figures", self.label)
+            folder = self.folder("figures") if style.get("outlines") else folder
+            formats = ("png",) if has_images else ("svg", "pdf")
+            paths = save_figure(made, folder, name, formats, **style)
+        elif isinstance(made, PaperTable):
+            paths = write_paper_table(made, self.tables())
+        elif isinstance(made, str):
+            paths = write_texts(self.image_figures(), name, {"md": f"{made}\n"})
+        elif set(evaluation.COLUMNS) <= set(made):
+            paths = [evaluation.write_values(made, self.csv(name))]
+        else:
+            paths = write_table(_indexed(made), self.tables(), name, note)
+        found = (path.relative_to(self.out_dir).as_posix() for path in paths)
+        self.written.extend(path for path in found if path not in self.written)
+
+
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the leading columns of text as index, if it has none."""
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name:
+        return frame
+    is_text = [not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
+    return frame.set_index(list(frame.columns[: [*is_text, False].index(False)]))
 
 
 def open_run(

@@ -1,9 +1,13 @@
-"""``python -m paper --verify``: committed tables, computed again from their values."""
+"""``python -m paper --verify``: committed tables against the same computed again from their values.
 
+What the per-image values give is written to a temporary folder, and the files are compared.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from fusionlib.errors import FusionError
@@ -13,11 +17,12 @@ from fusionlib.metrics import METRICS
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
 from paper import claims, verdicts
+from paper.agreement import compare_tables
 from paper.paper_tables import MEASURED, REPORTED
 from paper.reported import OURS, read_reported
-from paper.verdicts import KEYS
 
-RELATIVE = 1e-12  # a mean may be summed in another order
+OF_PIXELS = "grey levels changed"  # a column that comes from the fused images
+EXACT = 1e-12  # relative; a mean may be summed in another order
 
 
 class Source(NamedTuple):
@@ -40,64 +45,80 @@ SOURCES = {
 }
 REPORTED_TABLES = {f"table{number}": number for number in (1, 2, 3, 4)}
 
-Found = tuple[int, list[str]]  # numbers compared; a line for each that differs
 
-
-def verify_tables(repository: Path = REPOSITORY) -> Found:
-    """Compute means, intervals, tests and verdicts again, and compare them with the tables.
+def verify_tables(repository: Path = REPOSITORY) -> tuple[int, list[str]]:
+    """Compute means, intervals, tests and verdicts of the committed tables again.
 
     Args:
-        repository: root of the checkout.
+        repository: root of the checkout; verdicts take the reported numbers of this checkout.
 
     Returns:
-        How many numbers were compared, and a line for each that differs.
+        How many cells were compared, and a line for each that differs.
 
     Raises:
-        FusionError: there are no per-image values.
+        FusionError: nothing to verify.
     """
-    folders = sorted({path.parent for path in repository.glob("tables/*/*_values.csv")})
+    folders = sorted({path.parent for path in (repository / "tables").glob("*/*_values.csv")})
     if not folders:
-        raise FusionError(f"{repository / 'tables'}: no per-image values; run `make paper` first")
+        raise FusionError(f"{repository}: no per-image values below tables/")
     count, wrong = 0, []
     for folder in folders:
-        for found, problems in _verify_folder(folder):
-            count += found
-            wrong += [f"{folder.relative_to(repository).as_posix()}/{text}" for text in problems]
+        where = folder.relative_to(repository).as_posix()
+        with TemporaryDirectory() as temporary:
+            again = Path(temporary)
+            wrong += [f"{where}/{text}" for text in _compute_again(folder, again)]
+            cells = compare_tables(folder, again)
+        cells = cells[cells["column"] != OF_PIXELS]
+        count += len(cells)
+        for name, found in cells[~(cells["relative"] <= EXACT)].groupby("file"):
+            wrong += [f"{where}/{name}{text}" for text in _describe(folder / str(name), found)]
     return count, wrong
 
 
-def _verify_folder(folder: Path) -> list[Found]:
-    results, frames = [], {}
+def _describe(path: Path, found: pd.DataFrame) -> list[str]:
+    """What is wrong with a table whose cells differ from ``committed``, those computed again."""
+    if not path.is_file():
+        return [" is missing"]
+    if found["relative"].isna().any():
+        return [": has other rows than its values give"]
+    return [
+        f": {cell.row}, {cell.column}: {cell.here}, but its sources give {cell.committed}"
+        for cell in found.itertuples()
+    ]
+
+
+def _compute_again(folder: Path, target: Path) -> Iterator[str]:
+    """Write the tables that the values of a folder give; yields what cannot be computed."""
+    frames = {}
     for path in sorted(folder.glob("*_values.csv")):
         if path.stem not in SOURCES:
-            results.append((0, [f"{path.name}: no table is known to come from it"]))
+            yield f"{path.name}: no table is known to come from it"
             continue
         source = SOURCES[path.stem]
         frames[path.stem] = read_values(path)
         again = summarise(frames[path.stem], ours=source.ours)
         if source.statistics:
             frames[source.statistics] = again
-            results.append(_compare(folder / f"{source.statistics}.csv", again.set_index(KEYS)))
-        means = (folder / f"{name}.csv" for name in source.means)
-        results += [_verify_means(path, again) for path in means if path.is_file()]
-    return results + (_verify_verdicts(folder, frames) if (folder / "claims.csv").is_file() else [])
-
-
-def _verify_verdicts(folder: Path, frames: verdicts.Frames) -> list[Found]:
+            again.to_csv(target / f"{source.statistics}.csv", index=False)
+        for name in source.means:
+            if (folder / f"{name}.csv").is_file():
+                _means_again(folder / f"{name}.csv", again).to_csv(
+                    target / f"{name}.csv", index=False
+                )
+    if not (folder / "claims.csv").is_file():
+        return
     if missing := [name for name in claims.FILES if name not in frames]:
-        return [(0, [f"claims.csv: nothing to compute it from: no {', '.join(missing)}"])]
-    encoder = load_weights(SHIPPED).encoder_title
-    relative = verdicts.judge_relative(frames)
-    numbers = verdicts.judge_numbers(frames).set_index(["method", "dataset", "metric"])
-    leads = relative.set_index(["method", "rival", "dataset", "metric"])
-    judged = claims.judge_claims(frames, encoder).set_index("claim")
-    overview = verdicts.overview(frames, relative)
-    again = {"verdict": overview, "numbers": numbers, "relative": leads, "claims": judged}
-    return [_compare(folder / f"{name}.csv", found) for name, found in again.items()]
+        yield f"claims.csv: nothing to compute it from: no {', '.join(missing)}"
+        return
+    encoder, relative = load_weights(SHIPPED).encoder_title, verdicts.judge_relative(frames)
+    verdicts.overview(frames, relative).to_csv(target / "verdict.csv")
+    verdicts.judge_numbers(frames).to_csv(target / "numbers.csv", index=False)
+    relative.to_csv(target / "relative.csv", index=False)
+    claims.judge_claims(frames, encoder).to_csv(target / "claims.csv", index=False)
 
 
-def _verify_means(path: Path, again: pd.DataFrame) -> Found:
-    """A table of means: measured rows against the values, reported ones against data/paper."""
+def _means_again(path: Path, again: pd.DataFrame) -> pd.DataFrame:
+    """Its rows anew: measured ones from the values, reported ones from data/paper, others empty."""
     keys = ["dataset", "method"]
     sources = {MEASURED: again.pivot(index=keys, columns="metric", values="mean")}
     sources[MEASURED]["n"] = again.groupby(keys)["n"].first()
@@ -106,36 +127,8 @@ def _verify_means(path: Path, again: pd.DataFrame) -> Found:
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     kinds = table["row"] if "row" in table else [MEASURED] * len(table)
     rows = pd.MultiIndex.from_arrays([kinds, table["dataset"], table["method"]])
-    columns = [name for name in table if name in {"n", *again["metric"], *METRICS}]
-    expected = pd.concat(sources, names=["row"]).reindex(index=rows, columns=columns)  # or empty
-    return _differences(path, table.set_index(rows)[columns], expected)
-
-
-def _compare(path: Path, again: pd.DataFrame) -> Found:
-    """A table against the same one computed again, row by row; columns of text included."""
-    if not path.is_file():
-        return 0, [f"{path.name} is missing"]
-    empty = {name: [""] for name in again.select_dtypes("number")}
-    stands = pd.read_csv(path, keep_default_na=False, na_values=empty).set_index(again.index.names)
-    if set(stands.index) != set(again.index):
-        return 0, [f"{path.name}: has other rows than its values give"]
-    return _differences(path, stands, again)
-
-
-def _differences(path: Path, stands: pd.DataFrame, again: pd.DataFrame) -> Found:
-    if stands.index.has_duplicates:
-        return 0, [f"{path.name}: has a row twice"]
-    wrong = [
-        f"{path.name}: {', '.join(np.atleast_1d(key))}, {column}: {stands.at[key, column]}, but "
-        f"its sources give {again.at[key, column]}"
-        for column in again
-        for key in again.index
-        if not _same(stands.at[key, column], again.at[key, column])
-    ]
-    return again.size, wrong
-
-
-def _same(stands: object, expected: object) -> bool:
-    if isinstance(expected, str) or pd.isna(stands) or pd.isna(expected):
-        return stands == expected or bool(pd.isna(stands) and pd.isna(expected))
-    return bool(np.isclose(stands, expected, rtol=RELATIVE, atol=0))
+    again = pd.concat(sources, names=["row"])
+    again = again.reindex(index=rows, columns=[c for c in table if c in {"n", *again, *METRICS}])
+    texts = [c for c in table if c in ("dataset", "method", "row")]
+    again = again.assign(n=pd.array(again["n"], dtype="Int64")).reset_index(drop=True)
+    return again.join(table[texts])[[c for c in table if c in {*again, *texts}]]

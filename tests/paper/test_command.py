@@ -1,19 +1,18 @@
-"""The end of `python -m paper`: report and publishing; and `--verify`."""
+"""The end of `python -m paper`: agreement, report, publishing if asked for; and `--verify`."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from paper import pipeline, provenance, report, verify
+from paper import agreement, pipeline, provenance, report, verify
 from paper.__main__ import main
 
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """Stands in for notebooks, report and publishing; what they were given."""
+    """Stands in for notebooks, comparison, report and publishing; what they were given."""
     given = {}
     steps = [SimpleNamespace(name=name) for name in ("05_compare", "08_report")]
-    earlier = SimpleNamespace(name="00_data")
 
     def run_paper(preset, **options):
         given["options"] = options
@@ -23,31 +22,37 @@ def calls(monkeypatch, tmp_path):
         given["published"] = names
         return ["one", "two"]
 
-    def write_report(run, done):
-        given["reported"] = [step.name for step in done]
+    def write_report(run, done, lines):
+        given["reported"] = [step.name for step in done], lines
         return run.out_dir / "report" / "index.html"
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
     monkeypatch.setattr("fusionlib.datasets.USER_DATA", tmp_path / "nothing")
+    found = SimpleNamespace(lines=lambda: ["7 numbers", "2 pictures"])
+    monkeypatch.setattr(agreement, "compare_run", lambda run: found)
     monkeypatch.setattr(pipeline, "run_paper", run_paper)
+    earlier = SimpleNamespace(name="00_data")
     monkeypatch.setattr(pipeline, "complete_steps", lambda done: [earlier, *done])
     monkeypatch.setattr(provenance, "publish", publish)
     monkeypatch.setattr(report, "write_report", write_report)
     return given
 
 
-def test_what_ran_is_published_all_that_is_complete_reported_and_the_page_named(calls, capsys):
-    assert main(["--seed", "3", "--only", "05_compare", "08_report"]) == 0
+@pytest.mark.parametrize("publish", [False, True])
+def test_r73_only_publish_touches_committed_results(calls, capsys, publish):
+    options = ["--seed", "3", "--only", "05_compare", "08_report"]
+    assert main([*options, *(["--publish"] if publish else [])]) == 0
     assert calls["options"] == {
         "data_root": None, "encoder": "embedded", "weights": None, "device": "cpu", "seed": 3,
-        "only": ["05_compare", "08_report"], "force": False, "timeout": 3600,
+        "only": ["05_compare", "08_report"], "force": False,
     }  # fmt: skip
-    assert calls["published"] == ["05_compare", "08_report"]
-    assert calls["reported"] == ["00_data", "05_compare", "08_report"]
+    lines = ["7 numbers", "2 pictures"]
+    assert calls["reported"] == (["00_data", "05_compare", "08_report"], lines)
+    assert calls.get("published") == (["05_compare", "08_report"] if publish else None)
     printed = capsys.readouterr().out
-    assert "report   " in printed and "runs/quick/report/index.html" in printed
-    assert "written  2 files" in printed and "not CLIP" in printed
+    assert "runs/quick/report/index.html" in printed and "7 numbers\n2 pictures\n" in printed
+    assert ("published: 2 files" in printed) == publish and "not CLIP" in printed
 
 
 @pytest.mark.parametrize("wrong", [([], []), (["a table"], []), ([], ["a record"])])

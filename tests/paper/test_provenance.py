@@ -4,13 +4,11 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import subprocess
 
 import nbformat
 import pytest
 
 from fusionlib.errors import FusionError
-from fusionlib.files import REPOSITORY
 from paper import pipeline, provenance
 from paper import run as runs
 from paper.provenance import RECORD, problems, publish
@@ -126,7 +124,7 @@ def test_r51_a_changed_input_is_found_and_how_to_renew_is_said(published, change
     found = [line for line in problems(published) if line.startswith(f"{where}:")]
     assert found == [
         f"{where}: what {STEM} wrote is older than {change}; "
-        "renew: FUSIONLIB_DATA=synthetic make paper"
+        "renew: FUSIONLIB_DATA=synthetic python -m paper --publish"
     ]
 
 
@@ -207,28 +205,19 @@ def test_code_or_results_changed_since_it_ran_are_not_published(
     assert not (repository / "tables").exists()
 
 
-def test_images_of_datasets_quick_looks_and_own_weights_stay_apart(published, run, tmp_path):
+def test_images_of_datasets_quick_looks_and_own_weights_are_never_published(
+    published, run, tmp_path, monkeypatch
+):
     before = contents(published)
-    real = dataclasses.replace(run, parts={"TNO": run.parts["Synthetic"]})
+    real = dataclasses.replace(run, preset="cpu", parts={"TNO": run.parts["Synthetic"]})
+    files = {"figures/datasets/fig6.png": b"image", "tables/reference/table3.csv": b"all"}
+    finish_step(real, files)
+    assert names(published, publish(real, [STEM], published)) == {"tables/reference/table3.csv"}
+    assert not (published / "figures/datasets").exists() and problems(published) == []
     own = tmp_path / "own.safetensors"
     own.write_bytes(b"trained here")
-    mine = dataclasses.replace(run, weights=own)
-    for other, files in (
-        (real, {"figures/datasets/fig6.png": b"image", "tables/quick/table3.csv": b"few"}),
-        (mine, {"tables/own/compare.csv": b"mine", "figures/own/chart.svg": b"mine"}),
-    ):
-        files |= {"figures/fig1_network.svg": b"drawing"}
-        finish_step(other, files)
-        assert names(published, publish(other, [STEM], published)) == files.keys()
-        for name in files.keys() - FILES.keys():  # git ignores them
-            (published / name).write_bytes(b"changed")
-        assert problems(published) == []
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_git_ignores_what_is_not_to_be_committed():
-    ignored = [f"{top}/{name}/x" for top in provenance.FOLDERS for name in ("own", "quick")]
-    command = ["git", "-C", str(REPOSITORY), "check-ignore", "--no-index", *ignored]
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a git checkout")
-    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ignored
+    for other in (dataclasses.replace(real, preset="quick"), dataclasses.replace(run, weights=own)):
+        with pytest.raises(FusionError, match="are not published"):
+            publish(other, [STEM], published)
+    tables = {path for path in before if "figures" not in path.parts}
+    assert {path: path.read_bytes() for path in tables} == {path: before[path] for path in tables}

@@ -54,7 +54,8 @@ def write_run(folder):
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    return report.write_report(*write_run(tmp_path_factory.mktemp("run with ä")))
+    run, steps = write_run(tmp_path_factory.mktemp("run with ä"))
+    return report.write_report(run, steps, ["7 <numbers> agree", "2 pictures differ"])
 
 
 def test_nothing_in_any_page_points_to_another_machine(index):
@@ -67,6 +68,7 @@ def test_nothing_in_any_page_points_to_another_machine(index):
 
 def test_r52_the_page_says_what_ran_counts_verdicts_and_escapes_names(index):
     page = index.read_text("utf-8")
+    assert "7 &lt;numbers&gt; agree." in page.split("<h2")[1] and "2 pictures differ." in page
     assert "synthetic scenes" in page and "EfficientNet-Lite0 (ImageNet, not CLIP)" in page
     assert re.search(r'05_compare</a></td>\s*<td class="number">12.3</td>', page)
     counts = re.findall(r'<b>(\d)</b>\s*<span class="verdict (\w+)"', page)

@@ -70,7 +70,7 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     trained.parent.mkdir(parents=True)
     trained.write_bytes(b"")
     assert chosen("cpu") == trained
-    assert chosen("quick") == SHIPPED  # 24 steps are a demonstration, nothing to be judged
+    assert chosen("quick") == SHIPPED  # 16 steps are a demonstration, nothing to be judged
     assert chosen("cpu", str(tmp_path / "mine.safetensors")).name == "mine.safetensors"
 
 
