@@ -138,7 +138,7 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
         A sentence for each folder that is missing or has too few or too many images.
 
     Raises:
-        DatasetError: two images of one name.
+        PairError: two images of one name.
         MetricError: an image of another size than its sources.
         ImageError: an image that cannot be read.
     """
@@ -193,14 +193,15 @@ def measure(
     for entry, dataset in itertools.product(entries.values(), tests):
         share = np.mean([pair.name in _images(entry, dataset) for pair in tests[dataset]])
         asked += [(entry.name, dataset)] if (0 < share < 1 if part else share == 1) else []
-    values = pd.DataFrame(columns=[*evaluation.COLUMNS, *evaluation.ORIGIN])
-    if asked:
-        folders = {name: entries[name].folder for name, _ in asked}
-        values = evaluation.evaluate(folders, tests, csv=csv, missing="mark")
-        is_asked = pd.MultiIndex.from_frame(values[["method", "dataset"]]).isin(asked)
-        values = values[is_asked & (values["reason"] != evaluation.NO_IMAGE)]
+    if not asked:
+        csv.unlink(missing_ok=True)
+        return pd.DataFrame(columns=[*evaluation.COLUMNS, *evaluation.ORIGIN])
+    folders = {name: entries[name].folder for name, _ in asked}
+    values = evaluation.evaluate(folders, tests, csv=csv, missing="mark")
+    is_asked = pd.MultiIndex.from_frame(values[["method", "dataset"]]).isin(asked)
+    values = values[is_asked & (values["reason"] != evaluation.NO_IMAGE)].reset_index(drop=True)
     evaluation.write_values(values, csv)
-    return values.reset_index(drop=True)
+    return values
 
 
 def summarise_parts(parts: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
