@@ -87,19 +87,19 @@ def _lay_out(url: str, wanted: dict[str, Path]) -> None:
                 y = read_luma8(path)
             except FusionError:
                 continue  # a web page, or another file of the zip
-            if target := wanted.get(_digest(y)):
+            if target := wanted.get(digest(y)):
                 save_image(target, y)
-    if lost := [str(path) for digest, path in wanted.items() if not _fits(path, digest)]:
+    if lost := [str(path) for sha256, path in wanted.items() if not _fits(path, sha256)]:
         raise ValueError(f"it does not hold what was published for {', '.join(lost)}")
 
 
-def _fits(path: Path, digest: str) -> bool:
+def _fits(path: Path, sha256: str) -> bool:
     try:
-        return _digest(read_luma8(path)) == digest
+        return digest(read_luma8(path)) == sha256
     except FusionError:
         return False
 
 
-def _digest(y: np.ndarray) -> str:
+def digest(y: np.ndarray) -> str:
     """sha256 of size and grey levels, whatever format held them."""
     return hashlib.sha256(f"{y.shape}".encode() + y.tobytes()).hexdigest()
