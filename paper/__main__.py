@@ -54,7 +54,7 @@ def _paper(options: argparse.Namespace) -> None:
     }
     steps = run_paper(options.preset, **given, only=options.only, force=options.force)
     run = open_run(options.preset, **given, out_dir=Path("runs") / options.preset)
-    agreement = compare_run(run).lines()
+    agreement = compare_run(run)
     report = write_report(run, complete_steps(steps), agreement)  # of --only and of earlier runs
     weights = load_weights(run.weights)
     print(

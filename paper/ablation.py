@@ -265,14 +265,9 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
     chosen = summary[summary["metric"].isin(list(metrics))]
     means, p = (chosen.pivot(index="method", columns="metric", values=v) for v in ("mean", "p"))
     ahead = (means.loc[reference] - means) * sign_of(means)  # > 0: the reference is better
-    is_sure = p < LEVEL
-    counts = {
-        "better": ahead > 0,
-        "worse": ahead < 0,
-        f"better, p < {LEVEL}": (ahead > 0) & is_sure,
-        f"worse, p < {LEVEL}": (ahead < 0) & is_sure,
-        "untested": p.isna(),
-    }
+    counts = {"better": ahead > 0, "worse": ahead < 0}
+    counts |= {f"{name}, p < {LEVEL}": cells & (p < LEVEL) for name, cells in counts.items()}
+    counts["untested"] = p.isna()
     frame = pd.DataFrame({name: cells.sum(axis=1) for name, cells in counts.items()})
     return frame.loc[chosen["method"].unique()].drop(reference)
 
@@ -303,10 +298,6 @@ def spread_of_seeds(summary: pd.DataFrame, seeds: dict[str, list[str]]) -> pd.Da
     Returns:
         Index ``(variant, metric)``; columns ``trainings, mean, least, most`` of their means.
     """
-    spread = {}
-    for variant, methods in seeds.items():
-        means = summary[summary["method"].isin(methods)].groupby("metric", sort=False)["mean"]
-        spread[variant] = means.agg(
-            trainings="size", mean=lambda m: m.mean(skipna=False), least="min", most="max"
-        )
-    return pd.concat(spread, names=["variant", "metric"])
+    variant = summary["method"].map({m: name for name, methods in seeds.items() for m in methods})
+    means = summary.groupby([variant.rename("variant"), "metric"], sort=False)["mean"]
+    return means.agg(trainings="size", mean=lambda m: m.mean(skipna=False), least="min", most="max")

@@ -6,14 +6,13 @@ difference is told, never an error.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fusionlib.files import REPOSITORY
+from fusionlib.files import REPOSITORY, file_sha256
 from paper.ablation import FEATURES, VARIANTS
 from paper.pipeline import read_json
 from paper.reported import OWN
@@ -25,95 +24,72 @@ COLUMNS = ["file", "row", "column", "here", "committed", "relative"]
 TINY = 1e-3  # grey levels; below, a picture is the same to every eye
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """What was found.
-
-    Attributes:
-        against: folder of the committed results, such as ``synthetic``.
-        doubts: why only per-image values, or only those of other methods, can be compared.
-        cells: columns `COLUMNS`, a row for each cell that is in both; ``relative`` is 0 where
-            equal, infinite for texts that differ.
-        lacking: committed cells without a counterpart here.
-        pictures: name → mean absolute difference in grey levels; infinite if the size differs.
-    """
-
-    against: str
-    doubts: list[str]
-    cells: pd.DataFrame
-    lacking: int
-    pictures: dict[str, float]
-
-    def lines(self) -> list[str]:
-        """Two sentences: on the numbers, and on the pictures."""
-        why = f"{'; '.join(self.doubts)}; so only values of single images: " if self.doubts else ""
-        return [why + self._on_numbers(), self._on_pictures()]
-
-    def _on_numbers(self) -> str:
-        relative, total = self.cells["relative"], len(self.cells)
-        if not total:
-            return f"nothing here has a counterpart in tables/{self.against}"
-        texts, said, above = int(np.isinf(relative).sum()), [], -1.0
-        for digits, limit in DIGITS.items():
-            if count := int(((relative > above) & (relative <= limit)).sum()):
-                said.append(f"{count:,} agree to {digits} digits")
-            above = limit
-        differing = self.cells[(relative > above) & ~np.isinf(relative)]
-        if len(differing):
-            worst = differing.loc[differing["relative"].idxmax()]
-            said.append(
-                f"{len(differing):,} differ, at most by {100 * worst['relative']:.2g} % "
-                f"({worst['file']}, {worst['row']}, {worst['column']}: {worst['here']}, "
-                f"committed {worst['committed']})"
-            )
-        said += [f"{texts:,} texts differ"] if texts else []
-        lacking = f"; {self.lacking:,} committed ones have none" if self.lacking else ""
-        return (
-            f"{total:,} numbers and texts here have a counterpart in tables/{self.against}"
-            f"{lacking}: {', '.join(said)}"
-        )
-
-    def _on_pictures(self) -> str:
-        if not self.pictures:
-            return f"no picture here has a counterpart in figures/{self.against}"
-        others = {name: by for name, by in self.pictures.items() if by > TINY}
-        shown = (f"{name} {by:.2g}" if np.isfinite(by) else f"{name} (another size)"
-                 for name, by in sorted(others.items(), key=lambda item: -item[1]))  # fmt: skip
-        return (
-            f"{len(self.pictures) - len(others)} of {len(self.pictures)} pictures are the same"
-            + (
-                f"; grey levels between the others, in the mean: {', '.join(shown)}"
-                if others
-                else ""
-            )
-        )
-
-
-def compare_run(run: Run, repository: Path = REPOSITORY) -> Agreement:
+def compare_run(run: Run, repository: Path = REPOSITORY) -> list[str]:
     """Compare the figures and tables below ``run.out_dir`` with the committed ones of their kind.
 
-    Tables and pictures count where data, weights, encoder and preset are those of the committed
-    results; else the values of single images that are in both, of other weights those of other
-    methods than ours.
+    Where data, weights, encoder or preset are not those of the committed results, only the values
+    of single images count that are in both; of other weights those of other methods than ours.
+
+    Returns:
+        Two sentences: on numbers, and on pictures.
     """
-    against = "synthetic" if run.is_synthetic else "reference"
-    committed, doubts = repository / "tables" / against, []
-    if run.label == "own":
-        doubts.append("other weights or another encoder than committed: methods of others alone")
-    if run.label == "quick":
-        doubts.append("a few pairs of each dataset")
+    kind = "synthetic" if run.is_synthetic else "reference"
+    committed = repository / "tables" / kind
     steps = read_json(committed / "provenance.json").get("steps", {}).values()
     presets = {found[1] for step in steps if (found := re.search(r"--preset (\w+)", str(step)))}
-    if presets - {run.preset}:
-        doubts.append(f"preset {run.preset}, committed {', '.join(sorted(presets))}")
-    others_only = {*OWN, *VARIANTS, *FEATURES} if run.label == "own" else ()
-    pattern = "*_values.csv" if doubts else "*.csv"
-    cells = compare_tables(run.tables(), committed, pattern, others_only)
+    used = {step["weights"]["sha256"] for step in steps if "weights" in step}
+    is_other = run.label == "own" or bool(used - {file_sha256(run.weights)})
+    doubts = {
+        "other weights or another encoder, so only other methods": is_other,
+        "a few pairs of each dataset": run.label == "quick",
+        f"preset {run.preset}, committed {', '.join(sorted(presets))}": presets - {run.preset},
+    }
+    why = "; ".join(text for text, applies in doubts.items() if applies)
+    ours = {*OWN, *VARIANTS, *FEATURES} if is_other else ()
+    cells = compare_tables(run.tables(), committed, "*_values.csv" if why else "*.csv", ours)
+    pictures = None
+    if run.is_synthetic and not why:
+        pictures = compare_pictures(run.image_figures(), repository / "figures" / kind)
+    why = f"{why}; only values of single images: " if why else ""
+    return [f"{why}{_on_numbers(cells, kind)}", _on_pictures(pictures, kind)]
+
+
+def _on_numbers(cells: pd.DataFrame, kind: str) -> str:
     cells = cells.dropna(subset="committed")
-    is_lacking = cells["here"].isna()
-    folders = run.image_figures(), repository / "figures" / against
-    pictures = {} if doubts or not run.is_synthetic else compare_pictures(*folders)
-    return Agreement(against, doubts, cells[~is_lacking], int(is_lacking.sum()), pictures)
+    lacking, cells = int(cells["here"].isna().sum()), cells.dropna(subset="here")
+    if cells.empty:
+        return f"nothing here has a counterpart in tables/{kind}"
+    relative, said, above = cells["relative"], [], -1.0
+    for digits, limit in DIGITS.items():
+        if count := int(((relative > above) & (relative <= limit)).sum()):
+            said.append(f"{count:,} agree to {digits} digits")
+        above = limit
+    differing = cells[(relative > above) & ~np.isinf(relative)]
+    if len(differing):
+        worst = differing.loc[differing["relative"].idxmax()]
+        said.append(
+            f"{len(differing):,} differ, at most by {100 * worst['relative']:.2g} % "
+            f"({worst['file']}, {worst['row']}, {worst['column']}: {worst['here']}, "
+            f"committed {worst['committed']})"
+        )
+    if texts := int(np.isinf(relative).sum()):
+        said.append(f"{texts:,} texts differ")
+    without = f"; {lacking:,} committed ones have none" if lacking else ""
+    return (
+        f"{len(cells):,} numbers and texts here have a counterpart in tables/{kind}{without}: "
+        f"{', '.join(said)}"
+    )
+
+
+def _on_pictures(pictures: dict[str, float] | None, kind: str) -> str:
+    if not pictures:
+        return f"no picture here has a counterpart in figures/{kind}"
+    others = sorted((-by, name) for name, by in pictures.items() if by > TINY)
+    shown = ", ".join(
+        f"{name} {-by:.2g}" if np.isfinite(by) else f"{name} (another size)" for by, name in others
+    )
+    same = f"{len(pictures) - len(others)} of {len(pictures)} pictures are the same"
+    return f"{same}; grey levels between the others, in the mean: {shown}" if others else same
 
 
 def compare_tables(

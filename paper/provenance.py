@@ -137,15 +137,12 @@ def _write_record(run: Run, target: Path, owners: dict, written: dict, repositor
     for stem in sorted({entry["by"] for entry in files.values()}):
         step = steps[stem] = before["steps"].get(stem, {})
         if stem in written:
-            old, new = (_of(stem, found) for found in (before["files"], files))
+            old, new = ([item for item in sorted(found.items()) if item[1]["by"] == stem]
+                        for found in (before["files"], files))  # fmt: skip
             now = _describe(run, stem, written[stem], target, repository)
             steps[stem] = step if old == new and step.get("inputs") == now["inputs"] else now
     text = json.dumps({"files": dict(sorted(files.items())), "steps": steps}, indent=1) + "\n"
     write_atomically(target / RECORD, text.encode())
-
-
-def _of(stem: str, files: dict) -> dict:
-    return {name: entry for name, entry in files.items() if entry["by"] == stem}
 
 
 def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path) -> dict:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from fusionlib.encoder import EMBEDDED
+from fusionlib.files import file_sha256
 from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
 from paper.agreement import compare_run, compare_tables
@@ -39,9 +40,12 @@ def write(folder, kind, means=MEANS, values=VALUES, picture=PICTURE):
 def repository(tmp_path):
     for kind in ("synthetic", "reference"):
         write(tmp_path / "repository", kind)
-        steps = {"05_compare": {"command": "python -m paper --preset quick --seed 0"}}
+        step = {
+            "command": "python -m paper --preset quick --seed 0",
+            "weights": {"sha256": file_sha256(SHIPPED)},
+        }
         record = tmp_path / "repository/tables" / kind / "provenance.json"
-        record.write_text(json.dumps({"steps": steps}))
+        record.write_text(json.dumps({"steps": {"05_compare": step}}))
     return tmp_path / "repository"
 
 
@@ -53,7 +57,7 @@ def run(tmp_path):
 
 def lines(run, repository, kind="synthetic", **changed):
     write(run.out_dir, kind, **changed)
-    return compare_run(run, repository).lines()
+    return compare_run(run, repository)
 
 
 def changed(frame, column, number):
@@ -93,7 +97,7 @@ def test_r73_a_missing_file_or_row_is_counted(run, repository):
     (run.tables() / "compare_values.csv").unlink()
     (run.image_figures() / "fig4.png").unlink()
     MEANS[:1].to_csv(run.csv("means"), index=False)
-    numbers, pictures = compare_run(run, repository).lines()
+    numbers, pictures = compare_run(run, repository)
     assert numbers.startswith("2 numbers and texts here") and "; 4 committed ones have none" in (
         numbers
     )
@@ -115,7 +119,7 @@ def test_a_few_real_pairs_and_another_preset_leave_values_of_single_images(
     parts = {"TNO": run.parts["Synthetic"]}
     real = dataclasses.replace(run, parts=parts, preset=preset)
     numbers, pictures = lines(real, repository, kind, means=changed(MEANS, "qabf", 1.0))
-    assert "so only values of single images: 2 numbers and texts here" in numbers
+    assert "only values of single images: 2 numbers and texts here" in numbers
     assert numbers.endswith("2 agree to 6 digits") and "no picture" in pictures
 
 
