@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -288,19 +289,24 @@ def test_published_names_become_those_of_the_networks():
 # ---- fetched
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Serves a folder in the place of GitHub."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+@contextmanager
+def served(folder):
+    """Address of a server of a folder, in the place of GitHub."""
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *args: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    raw = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("fusionlib.baselines.published.RAW", raw)
-    yield folder
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with served(folder) as address:
+        monkeypatch.setattr("fusionlib.baselines.published.RAW", address)
+        yield folder
 
 
 def publish(folder, name, monkeypatch, content=b"weights"):

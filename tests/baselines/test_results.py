@@ -1,14 +1,12 @@
 """Images that others published: fetched, verified, laid out. No internet."""
 
-import threading
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_published import served
 
 from fusionlib.__main__ import main
 from fusionlib.baselines import results
@@ -20,7 +18,7 @@ FILES = {"01": "out/a b.bmp", "02": "out/all.zip", "03": "out/all.zip"}
 
 
 @pytest.fixture
-def served(tmp_path, monkeypatch):
+def published(tmp_path, monkeypatch):
     """A list of three images, one alone and two in a zip, and a server in the place of GitHub."""
     folder = tmp_path / "served" / "owner" / "repository" / "0123"
     save_image(folder / "out" / "a b.bmp", LEVELS["01"])
@@ -35,17 +33,12 @@ def served(tmp_path, monkeypatch):
     ]
     columns = ["method", "dataset", "name", "repository", "commit", "file", "sha256"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "list.csv", index=False)
-    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *args: None})
-    handler = partial(quiet, directory=str(tmp_path / "served"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setattr(results, "LIST", tmp_path / "list.csv")
-    monkeypatch.setattr(results, "RAW", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("FUSIONLIB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield folder
-    server.shutdown()
-    server.server_close()
+    with served(tmp_path / "served") as address:
+        monkeypatch.setattr(results, "RAW", address)
+        yield folder
 
 
 def download(capsys, *arguments):
@@ -54,7 +47,7 @@ def download(capsys, *arguments):
     return status, captured.out, captured.err
 
 
-def test_images_alone_and_in_a_zip_come_to_their_places_as_grey_png(served, tmp_path, capsys):
+def test_images_alone_and_in_a_zip_come_to_their_places_as_grey_png(published, tmp_path, capsys):
     status, said, _ = download(capsys, "DDcGAN")
     assert status == 0 and "3 images" in said and "they belong to their authors" in said
     for name, y in LEVELS.items():
@@ -62,32 +55,32 @@ def test_images_alone_and_in_a_zip_come_to_their_places_as_grey_png(served, tmp_
         assert Image.open(path).mode == "L" and np.array_equal(read_luma8(path), y)
 
 
-def test_r25_images_that_are_there_are_no_attempt(served, monkeypatch, capsys):
+def test_r25_images_that_are_there_are_no_attempt(published, monkeypatch, capsys):
     assert download(capsys, "DDcGAN")[0] == 0
     monkeypatch.setattr(results, "RAW", "http://127.0.0.1:9")
     assert download(capsys, "DDcGAN")[0] == 0
     assert download(capsys, "DDcGAN", "--offline")[0] == 0
 
 
-def test_r25_offline_says_the_address_and_the_place(served, tmp_path, capsys):
+def test_r25_offline_says_the_address_and_the_place(published, tmp_path, capsys):
     status, _, wrong = download(capsys, "DDcGAN", "--offline")
     assert status == 2 and "/owner/repository/0123/out/a%20b.bmp" in wrong
     assert str(tmp_path / "results" / "DDcGAN" / "TNO" / "01.png") in wrong
 
 
 @pytest.mark.parametrize("content", [b"<html>quota</html>", "other pixels"])
-def test_r24_other_pixels_than_published_are_refused(served, tmp_path, capsys, content):
+def test_r24_other_pixels_than_published_are_refused(published, tmp_path, capsys, content):
     if isinstance(content, bytes):
-        (served / "out" / "a b.bmp").write_bytes(content)
+        (published / "out" / "a b.bmp").write_bytes(content)
     else:
-        save_image(served / "out" / "a b.bmp", LEVELS["01"] + 1)
+        save_image(published / "out" / "a b.bmp", LEVELS["01"] + 1)
     status, _, wrong = download(capsys, "DDcGAN")
     assert status == 2 and "does not hold what was published" in wrong
     assert not (tmp_path / "results" / "DDcGAN" / "TNO" / "01.png").exists()
 
 
-def test_r26_zip_that_leads_out_is_refused(served, tmp_path, capsys):
-    with zipfile.ZipFile(served / "out" / "all.zip", "a") as archive:
+def test_r26_zip_that_leads_out_is_refused(published, tmp_path, capsys):
+    with zipfile.ZipFile(published / "out" / "all.zip", "a") as archive:
         archive.writestr("../../outside.png", b"")
     status, _, wrong = download(capsys, "DDcGAN")
     assert status == 2 and "all.zip failed" in wrong
