@@ -39,7 +39,7 @@ table { border-collapse: collapse; border-bottom: 2px solid; border-top: 2px sol
 caption { text-align: left; padding: .6em 0 }
 th, td { padding: .1em .7em; text-align: right; font-variant-numeric: tabular-nums }
 th { font-weight: 600; border-bottom: 1px solid }
-:is(th, td):nth-child(-n + 3) { text-align: left }
+:is(th, td):nth-child(-n + 3) { text-align: left } td:nth-child(4) { white-space: nowrap }
 .rule { border-top: 1px solid #999 } p { max-width: 70em; margin: .4em 0 }
 .reported { color: #707070 } .interval { color: #666; font-size: 80% }
 .place1 { color: #c00000; font-weight: bold } .place2 { color: #0057b8; text-decoration: underline }
