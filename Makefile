@@ -47,6 +47,7 @@ outputs: .venv/current  ## renew the committed outputs of 01 to 03
 # on a machine that does nothing else
 bench: .venv/current  ## renew benchmarks/, on an idle machine
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/inference.py --docs
 	$(BIN)/python benchmarks/training.py
 
 verify: .venv/current  ## compute the committed tables again, compare all with its records

@@ -1,7 +1,8 @@
 """Seconds per megapixel and peak memory of fusing, beside other networks and plainer ways.
 
     python benchmarks/inference.py                # prints the rows and writes the CSV beside this
-    python benchmarks/inference.py --sizes 0.08 0.3 -o mine.csv
+    python benchmarks/inference.py --sizes 0.08 0.31 -o mine.csv
+    python benchmarks/inference.py --docs         # only the table of docs/methods.md, from the CSV
 
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
 the network as it stands, eager, fp32. ``whole``: the same in channels_last, without BatchNorm and
@@ -29,6 +30,8 @@ from fusionlib.tiles import without_batch_norm
 from fusionlib.versions import processor
 
 Array = np.ndarray
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "methods.md"
+MARKS = "<!-- cost -->\n", "<!-- end of cost -->\n"
 HEADER = ("megapixels", "method", "seconds", "s_per_mp", "times_ours", "peak_gb", "idle_gb")
 OURS = ("ours", "plain", "whole", "ours, bf16")
 LEVEL = 1 / 255
@@ -157,13 +160,41 @@ def check(rows: dict[str, Row]) -> None:
         assert share >= (0.99 if name == "ours, bf16" else 1), (name, share)
 
 
+def cost_table(rows: list[dict[str, str]]) -> str:
+    """Time and memory of each method at the size nearest to 640×480, as Markdown."""
+    nearest = min({row["megapixels"] for row in rows}, key=lambda size: abs(float(size) - 0.3072))
+    chosen = [row for row in rows if row["megapixels"] == nearest]
+    lines = [
+        f"| {nearest} megapixels | seconds | times ours | peak memory, GB |",
+        "|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row['method']} | {row['seconds']} | {row['times_ours']} | {row['peak_gb']} |"
+        for row in chosen
+        if row["method"] not in ("plain", "whole")
+    ]
+    return "\n".join([*lines, "", f"Measured on {chosen[0]['machine']}.", ""])
+
+
+def write_docs(table: Path) -> None:
+    """Put the table between its marks in ``docs/methods.md``."""
+    with table.open(newline="", encoding="utf-8") as file:
+        text = cost_table(list(csv.DictReader(file)))
+    page = DOCS.read_text(encoding="utf-8")
+    before, after = page.index(MARKS[0]) + len(MARKS[0]), page.index(MARKS[1])
+    DOCS.write_text(f"{page[:before]}{text}{page[after:]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", type=float, default=[0.08, 0.3, 1.3, 5])
+    parser.add_argument("--sizes", nargs="+", type=float, default=[0.08, 0.3072, 1.3, 5])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--most", type=float, default=100, help="seconds one call may take")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/methods.md")
     options = parser.parse_args()
+    if options.docs:
+        return write_docs(options.out)
     absent = baselines.missing()
     for name, reason in absent.items():
         print(f"{name} is left out: {reason}")
@@ -172,10 +203,10 @@ def main() -> None:
     lines, area = [], 0.0
     print(*HEADER)
     for megapixels in options.sizes:
-        unit = round((megapixels * 1e6 / 20) ** 0.5)
-        before, area = area, unit**2 * 20 / 1e6
+        unit = round((megapixels * 1e6 / 12) ** 0.5)  # 4:3
+        before, area = area, unit**2 * 12 / 1e6
         chosen = [n for n in names if not before or fits(last.get(n), area / before, options.most)]
-        rows = {name: Row(build, name, (4 * unit, 5 * unit)) for name in chosen}
+        rows = {name: Row(build, name, (3 * unit, 4 * unit)) for name in chosen}
         take_turns(rows, options.repeats, options.most / 8)
         if not before:
             check(rows)

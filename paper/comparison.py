@@ -14,27 +14,30 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from fusionlib import evaluation
+from fusionlib import evaluation, statistics
 from fusionlib.baselines import METHODS
+from fusionlib.baselines.results import RELATED
 from fusionlib.datasets import SYNTHETIC, Pair, load_pair
 from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.pairing import images_by_stem
 from fusionlib.splits import drawn_scenes
-from fusionlib.statistics import LEVEL
 from fusionlib.weights import load_weights
 from paper.figures import Scene, read_zooms
-from paper.paper_tables import CELLS, MEASURED, REPORTED, PaperTable
+from paper.paper_tables import CELLS, MEASURED, PART, REPORTED, SAME, PaperTable
 from paper.reported import ELSEWHERE, LETTER, OURS, OWN, read_reported, result_folders, results_root
 from paper.run import Run
 
-QUICK = ("DATFuse", "average", "maximum", "laplacian")  # run in the preset quick
+QUICK = ("DATFuse", "SAGE", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
-GROUPS = ("paper", "additional", "classical")
+GROUPS = ("paper", "additional", "classical", "related")
 LEARNED = GROUPS[:2]
 TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
 OTHERS_SHOWN = 6  # columns of a figure for other methods; classical ones only fill them up
+ROWS = (REPORTED, MEASURED, PART, SAME)
+KEYS = ["dataset", "metric", "method"]
+NUMBERS = ["n", "mean", "low", "high", "rank", "p", "note", "ours"]  # of a part of the images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → its test pairs
 
 
@@ -44,7 +47,7 @@ class Entry:
 
     name: str  # key of the tables, and last part of its folder
     title: str  # what tables and captions call it
-    group: Literal["paper", "additional", "classical"]  # as of `fusionlib.baselines.method.Method`
+    group: Literal["paper", "additional", "classical", "related"]  # as of `Method`, or `RELATED`
     folder: Path  # its fused images, <dataset>/<name>.<ext>
     fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | None  # (ir, vi) → luma
 
@@ -58,8 +61,8 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
 
     Returns:
         Name → entry, in the order of the tables: the paper's methods, ours to the letter, ours,
-        additional and classical ones; a folder of images made elsewhere goes before a method that
-        runs here. And name → why it is missing and what to do.
+        additional, classical and related ones; a folder of images made elsewhere goes before a
+        method that runs here. And name → why it is missing and what to do.
 
     Raises:
         DatasetError: see `paper.reported.result_folders`.
@@ -69,8 +72,9 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
         entries[name] = Entry(name, TITLES[name], "paper", run.folder("results", name), own)
     for name, folder in given.items():
         method = METHODS.get(name)
-        title, group = (method.title, method.group) if method else (name, "additional")
-        entries[name] = Entry(name, title, "paper" if name in ELSEWHERE else group, folder, None)
+        group = "paper" if name in ELSEWHERE else "related" if name in RELATED else "additional"
+        title, group = (method.title, method.group) if method else (name, group)
+        entries[name] = Entry(name, title, group, folder, None)
     for name, method in METHODS.items():
         if name not in given:
             is_slow = run.preset == "quick" and method.weights and name not in QUICK
@@ -136,22 +140,22 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
         A sentence for each folder that is missing or has too few or too many images.
 
     Raises:
+        PairError: two images of one name.
         MetricError: an image of another size than its sources.
         ImageError: an image that cannot be read.
     """
     warnings = []
     elsewhere = [entry for entry in entries.values() if entry.fuse is None]
     for entry, dataset in itertools.product(elsewhere, tests):
-        if not (entry.folder / dataset).is_dir():
-            warnings.append(f"{entry.name}: no folder {dataset}, so no measured row there")
-            continue
-        images, pairs = _images(entry, dataset), tests[dataset]
-        if lacking := [pair.name for pair in pairs if pair.name not in images]:
-            warnings.append(
-                f"{entry.name}, {dataset}: {len(lacking)} of {len(pairs)} images are missing "
-                f"({', '.join(lacking[: evaluation.LISTED])}), so there is no mean"
-            )
-        if extra := len(images.keys() - {pair.name for pair in pairs}):
+        images, pairs, is_known = _images(entry, dataset), tests[dataset], entry.group == "related"
+        lacking = [pair.name for pair in pairs if pair.name not in images]
+        if len(lacking) == len(pairs) and not is_known:
+            warnings.append(f"{entry.name}: no image of {dataset}, so no measured row there")
+        elif lacking and len(lacking) < len(pairs):
+            which = f" (without {', '.join(lacking)})" if len(lacking) <= evaluation.LISTED else ""
+            of = f"{len(pairs) - len(lacking)} of {len(pairs)}"
+            warnings.append(f"{entry.name}, {dataset}: images of {of} pairs{which}")
+        if (extra := len(images.keys() - {pair.name for pair in pairs})) and not is_known:
             warnings.append(f"{entry.name}, {dataset}: {extra} images not asked for, ignored")
         for pair in pairs:
             if path := images.get(pair.name):
@@ -179,44 +183,68 @@ def fuse_all(entries: Mapping[str, Entry], tests: Tests) -> int:
     return len(pairs) * len(running)
 
 
-def measure(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFrame:
-    """Per-image values of all methods, as `fusionlib.evaluation.evaluate` returns and writes them.
+def measure(
+    entries: Mapping[str, Entry], tests: Tests, csv: Path, *, part: bool = False
+) -> pd.DataFrame:
+    """Per-image values, as `fusionlib.evaluation.evaluate` returns and writes them.
 
-    A method without any image of a dataset has no rows there; one with too few has marked rows.
+    Of each dataset, those of the methods that have an image of every pair; or with ``part`` of
+    those that have some and not all, which are compared with no others.
     """
-    folders = {name: entry.folder for name, entry in entries.items()}
-    values = drop_incomplete(evaluation.evaluate(folders, tests, csv=csv, missing="mark"), "all")
+    asked = []
+    for entry, dataset in itertools.product(entries.values(), tests):
+        share = np.mean([pair.name in _images(entry, dataset) for pair in tests[dataset]])
+        asked += [(entry.name, dataset)] if (0 < share < 1 if part else share == 1) else []
+    if not asked:
+        csv.unlink(missing_ok=True)
+        return pd.DataFrame(columns=[*evaluation.COLUMNS, *evaluation.ORIGIN])
+    folders = {name: entries[name].folder for name, _ in asked}
+    values = evaluation.evaluate(folders, tests, csv=csv, missing="mark")
+    is_asked = pd.MultiIndex.from_frame(values[["method", "dataset"]]).isin(asked)
+    values = values[is_asked & (values["reason"] != evaluation.NO_IMAGE)].reset_index(drop=True)
     evaluation.write_values(values, csv)
     return values
+
+
+def summarise_parts(parts: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Statistics of each method over the images that it has, and ours over the same ones.
+
+    Args:
+        parts: from `measure` with ``part``.
+        values: from `measure` without.
+
+    Returns:
+        Columns of `fusionlib.statistics.summarise`, without ranks; p is Holm-corrected over these
+        methods of a dataset and metric. And ``ours``: mean of ours over the same images.
+    """
+    frames, ours = [pd.DataFrame(columns=[*KEYS, *NUMBERS])], values[values["method"] == OURS]
+    for (dataset, method), part in parts.groupby(["dataset", "method"], sort=False):
+        same = ours[(ours["dataset"] == dataset) & ours["name"].isin(part["name"])]
+        both = statistics.summarise(pd.concat([part, same])).set_index(["method", "metric"])
+        found = both.loc[method].assign(method=method, rank=np.nan, ours=both.loc[OURS, "mean"])
+        frames.append(found.reset_index()[frames[0].columns])
+    summary = pd.concat(frames if len(frames) == 1 else frames[1:], ignore_index=True)
+    tested = summary.dropna(subset="p").groupby(["dataset", "metric"])["p"]
+    summary["p"] = tested.transform(lambda p: statistics.holm(p.to_numpy()))
+    return summary
 
 
 def measure_brightness(entries: Mapping[str, Entry], tests: Tests, csv: Path) -> pd.DataFrame:
     """Brightness and contrast of the fused images, which section 4.4.1 of the paper speaks of.
 
     Returns:
-        Columns `fusionlib.evaluation.COLUMNS`; ``metric`` is ``mean`` or ``contrast``, mean and
-        standard deviation of the 8-bit luma, 0–255; NaN where an image is missing.
+        Columns `fusionlib.evaluation.COLUMNS`, of the methods that `measure` measures; ``metric``
+        is ``mean`` or ``contrast``, mean and standard deviation of the 8-bit luma, 0–255.
     """
     rows = []
     for entry, dataset in itertools.product(entries.values(), tests):
-        images = _images(entry, dataset)
-        for name in (pair.name for pair in tests[dataset] if images):
-            y = read_luma8(images[name]) if name in images else np.array(np.nan)
-            row = (dataset, name, entry.name)
+        images, names = _images(entry, dataset), [pair.name for pair in tests[dataset]]
+        for name in names if images.keys() >= set(names) else ():
+            y, row = read_luma8(images[name]), (dataset, name, entry.name)
             rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
     values = pd.DataFrame(rows, columns=evaluation.COLUMNS)
     evaluation.write_values(values, csv)
     return values
-
-
-def drop_incomplete(values: pd.DataFrame, lacking: Literal["all", "any"] = "any") -> pd.DataFrame:
-    """Values without those of a method in a dataset of which it lacks any, or all, images.
-
-    A rank needs every method on every image, so one incomplete folder would cost all the ranks.
-    """
-    is_missing = values["reason"] == evaluation.NO_IMAGE
-    is_lacking = is_missing.groupby([values["dataset"], values["method"]]).transform(lacking)
-    return values[~is_lacking].reset_index(drop=True)
 
 
 def table_cells(
@@ -224,6 +252,7 @@ def table_cells(
     reported: pd.DataFrame,
     entries: Mapping[str, Entry],
     datasets: Sequence[str],
+    parts: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Cells of a table of the paper: what is reported, and below it what was measured.
 
@@ -232,6 +261,7 @@ def table_cells(
         reported: from `paper.reported.read_reported`.
         entries: from `find_entries`.
         datasets: of the table, in order.
+        parts: from `summarise_parts`: each row has below it ours over the same pairs.
 
     Returns:
         Columns `paper.paper_tables.CELLS`; methods of the paper first, ours last of them,
@@ -241,10 +271,13 @@ def table_cells(
         reported.melt(["dataset", "method"], list(PAPER), "metric").assign(row=REPORTED),
         summary.rename(columns={"mean": "value"}).assign(row=MEASURED),
     ]
+    if parts is not None:
+        ours = parts[[*KEYS, "n", "ours"]].rename(columns={"ours": "value"})
+        rows += [parts.rename(columns={"mean": "value"}).assign(row=PART), ours.assign(row=SAME)]
     cells = pd.concat([frame for frame in rows if len(frame)]).reindex(columns=CELLS)
     methods = dict.fromkeys([*(n for n in reported["method"] if n != OURS), *entries])
     cells["group"] = [entries[n].group if n in entries else "paper" for n in cells["method"]]
-    order = {"dataset": datasets, "method": methods, "row": (REPORTED, MEASURED), "metric": PAPER}
+    order = {"dataset": datasets, "method": methods, "row": ROWS, "metric": PAPER}
     cells = cells[np.logical_and.reduce([cells[key].isin(list(order[key])) for key in order])]
     cells = cells.sort_values([*order], key=lambda keys: keys.map([*order[keys.name]].index))
     return cells.reset_index(drop=True)
@@ -258,8 +291,8 @@ def find_differences(cells: pd.DataFrame) -> pd.DataFrame:
         (measured − reported), ``percent`` of the reported value, and ``inside``: whether the
         reported value is in the 95 % interval of the measured one.
     """
-    keys = ["dataset", "method", "metric"]
-    printed, found = (cells[cells["row"] == row].set_index(keys) for row in (REPORTED, MEASURED))
+    indexed = cells.set_index(["dataset", "method", "metric"])
+    printed, found = (indexed[indexed["row"] == row] for row in (REPORTED, MEASURED))
     frame = found[["value", "low", "high"]].rename(columns={"value": "measured"})
     frame.insert(0, "reported", printed["value"])
     frame = frame.dropna(subset=["reported", "measured"])
@@ -290,14 +323,19 @@ def compose_table(
     if number == 4:
         places, best = 1, "The best is bold (red)"
     explained = [
-        "Measured: mean over n test images and its 95 % bootstrap interval; † differs from "
-        f"ours with p < {LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). {best}, of each "
-        "dataset, among all methods measured here."
+        "Measured: mean over n test images and its 95 % bootstrap interval; † differs from ours "
+        f"with p < {statistics.LEVEL} (two-sided paired Wilcoxon test, Holm-corrected). {best}, of "
+        "each dataset, among all methods measured here."
     ]
     if (cells["row"] == REPORTED).any():
         explained.append(
             "Reported: as the paper prints it, marked as there. Its test images, weights and "
             "metric code are others, so the two rows of a method need not agree."
+        )
+    if (cells["row"] == PART).any():
+        explained.append(
+            "n of N: images of a part of the pairs; ours over the same pairs stands below. The test"
+            f" is over them, if n ≥ {statistics.LEAST_PAIRS}. Such rows take no part in the places."
         )
     if LETTER in set(cells["method"]):
         explained.append(
@@ -313,29 +351,32 @@ def find_scenes(
     """Rows and column titles of a figure of the paper: infrared, visible, the methods.
 
     ``data/zooms.csv`` says which datasets, scenes and regions; a dataset of which no such scene is
-    among the test pairs is shown by its first two, without regions. Colour comes from the visible
-    image. No rows if there is none of these datasets.
+    among the test pairs is shown by its first two, without regions. None of these: no rows.
     """
-    zooms = read_zooms(figure)
-    chosen = []
+    zooms, chosen = read_zooms(figure), []
     for dataset in dict.fromkeys(dataset for dataset, _ in zooms):
         pairs = tests.get(dataset, ())
         listed = {(pair.dataset, pair.name): pair for pair in pairs}
         chosen += [listed[key] for key in zooms if key in listed] or list(pairs[:2])
-    shown = _shown(entries)
-    scenes = []
+    scenes, shown = [], _shown(entries)
     for pair in chosen:
-        ir, vi = load_pair(pair)
-        fused = [_fused(entry, pair, vi) for entry in shown]
         label = f"{pair.dataset}\n{pair.name.replace('_', ' ')}"
-        scenes.append(Scene(label, [ir, vi, *fused], zooms.get((pair.dataset, pair.name), ())))
+        scenes.append(Scene(label, _row(shown, pair), zooms.get((pair.dataset, pair.name), ())))
     return scenes, ["infrared", "visible", *(entry.title for entry in shown)]
 
 
 def triples(entry: Entry, pairs: Sequence[Pair]) -> list[list[np.ndarray]]:
     """Infrared, visible and fused image of each pair, the latter in colour."""
-    sources = [(pair, *load_pair(pair)) for pair in pairs]
-    return [[ir, vi, _fused(entry, pair, vi)] for pair, ir, vi in sources]
+    return [_row([entry], pair) for pair in pairs]
+
+
+def _row(entries: Sequence[Entry], pair: Pair) -> list[np.ndarray | None]:
+    """Infrared, visible and fused images of a pair, the latter with the colour of the visible."""
+    row = list(load_pair(pair))
+    for path in (_images(entry, pair.dataset).get(pair.name) for entry in entries):
+        y = path and read_luma8(path).astype(np.float32) / 255
+        row.append(y if path is None or is_grey(row[1]) else replace_luma(row[1], y))
+    return row
 
 
 def describe_figure(entries: Mapping[str, Entry], scenes: Sequence[Scene]) -> str:
@@ -354,17 +395,8 @@ def describe_figure(entries: Mapping[str, Entry], scenes: Sequence[Scene]) -> st
 
 def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
     """All learned methods, classical ones only while there are few of those; as in the tables."""
-    others = [entry for entry in entries.values() if entry.name not in OWN]
-    learned = [entry for entry in others if entry.group in LEARNED]
-    classical = [entry for entry in others if entry.group not in LEARNED]
-    left_out = classical[max(0, OTHERS_SHOWN - len(learned)) :]
-    return [entry for entry in entries.values() if entry not in left_out]
-
-
-def _fused(entry: Entry, pair: Pair, vi: np.ndarray) -> np.ndarray | None:
-    """The fused image of a pair as it lies on disk, with the colour of the visible one."""
-    path = _images(entry, pair.dataset).get(pair.name)
-    if path is None:
-        return None
-    y = read_luma8(path).astype(np.float32) / 255
-    return y if is_grey(vi) else replace_luma(vi, y)
+    others = [entry.name for entry in entries.values() if entry.name not in OWN]
+    learned = [name for name in others if entries[name].group in LEARNED]
+    classical = [name for name in others if entries[name].group == "classical"]
+    shown = {*OWN, *learned, *classical[: max(0, OTHERS_SHOWN - len(learned))]}
+    return [entry for entry in entries.values() if entry.name in shown]

@@ -17,6 +17,8 @@ from paper.tables import DECIMALS, escape_markdown, find_places, to_markdown, wr
 
 CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
 REPORTED, MEASURED, INTERVAL = "reported", "measured", "95 % interval"
+PART, SAME = "measured in part", "ours, same pairs"  # of images of a part of the pairs
+HEADINGS = {"related": "related methods, published images"}  # above a group
 LABELS = ["dataset", "method", "row"]  # columns before n and the metrics
 DAGGER = "†"  # significantly different from ours
 PLACES = ("", "place1", "place2", "place3")
@@ -37,7 +39,7 @@ table { border-collapse: collapse; border-bottom: 2px solid; border-top: 2px sol
 caption { text-align: left; padding: .6em 0 }
 th, td { padding: .1em .7em; text-align: right; font-variant-numeric: tabular-nums }
 th { font-weight: 600; border-bottom: 1px solid }
-:is(th, td):nth-child(-n + 3) { text-align: left }
+:is(th, td):nth-child(-n + 3) { text-align: left } td:nth-child(4) { white-space: nowrap }
 .rule { border-top: 1px solid #999 } p { max-width: 70em; margin: .4em 0 }
 .reported { color: #707070 } .interval { color: #666; font-size: 80% }
 .place1 { color: #c00000; font-weight: bold } .place2 { color: #0057b8; text-decoration: underline }
@@ -84,34 +86,48 @@ class PaperTable:
         """What all formats show, not yet escaped.
 
         Returns:
-            Texts: columns `LABELS`, n and the metrics; a dataset or method only where it is new.
+            Texts: columns `LABELS`, n and the metrics; a dataset or method only where it is new;
+            n of a part as "n of N". A group of `HEADINGS` starts with a line of that text.
             Marks of the cells, see `MARKDOWN`. The rule above each row: ``dataset``, ``group`` or
             none.
         """
-        cells = self.cells.reset_index(drop=True)
-        value, low, high = (_printed(cells, column) for column in ("value", "low", "high"))
-        dagger = (cells["p"] < LEVEL).map({True: DAGGER, False: ""})
-        cells["text"] = (value + dagger).where(cells["value"].notna(), "–")
-        cells["n"] = [f"{n:.0f}" if pd.notna(n) else "" for n in cells["n"]]
-        cells["mark"] = find_places(cells, self.places).map(PLACES.__getitem__)
-        cells.loc[(cells["mark"] == "") & (cells["row"] != MEASURED), "mark"] = "reported"
-        below = cells.assign(row=INTERVAL, n="", text=low + "…" + high, mark="interval")
-        cells = pd.concat([cells, below.dropna(subset="low")]).sort_index(kind="stable")
+        cells = _laid_out(self.cells.reset_index(drop=True), self.places)
         keys = ["group", *LABELS, "n"]
         rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
         wide = cells.pivot(index=keys, columns="metric", values=["text", "mark"]).reindex(rows)
         wide = wide.fillna("").reindex(columns=self.cells["metric"].unique(), level=1)
         texts, marks = wide["text"].reset_index(), wide["mark"].reset_index()
         marks = marks.assign(**dict.fromkeys(keys, ""))
-        asides = {MEASURED: "", INTERVAL: "interval"}
+        asides = {MEASURED: "", PART: "", "": "", INTERVAL: "interval"}
         marks["row"] = [asides.get(row, "reported") for row in texts["row"]]
         is_new = texts.ne(texts.shift())
         rules = is_new["group"].map({True: "group", False: ""}).mask(is_new["dataset"], "dataset")
         titles = texts["method"].map(lambda name: self.titles.get(name, name))
         texts["method"] = titles.where(is_new["method"] | is_new["dataset"], "")
         texts["dataset"] = texts["dataset"].where(is_new["dataset"], "")
+        texts["row"] = texts["row"].replace(PART, MEASURED)
         rules[0] = ""
         return texts.drop(columns="group"), marks.drop(columns="group"), rules
+
+
+def _laid_out(cells: pd.DataFrame, places: int) -> pd.DataFrame:
+    """Cells with ``text``, ``mark`` and n as text; headings above groups, intervals below means."""
+    value, low, high = (_printed(cells, column) for column in ("value", "low", "high"))
+    dagger = (cells["p"] < LEVEL).map({True: DAGGER, False: ""})
+    cells["text"] = (value + dagger).where(cells["value"].notna(), "–")
+    is_part, is_aside = cells["row"] == PART, ~cells["row"].isin([MEASURED, PART])
+    total = cells["n"].where(cells["row"] == MEASURED).groupby(cells["dataset"]).transform("max")
+    cells["n"] = [f"{n:.0f}" if pd.notna(n) else "" for n in cells["n"]]
+    cells.loc[is_part, "n"] += total.map(" of {:.0f}".format)
+    cells["mark"] = find_places(cells, places).map(PLACES.__getitem__)
+    cells.loc[is_part | (cells["row"] == SAME), "mark"] = ""  # other images, so no rank
+    cells.loc[(cells["mark"] == "") & is_aside, "mark"] = "reported"
+    below = cells.assign(row=INTERVAL, n="", text=low + "…" + high, mark="interval")
+    above = cells[cells["group"].isin(list(HEADINGS))]
+    above = above.drop_duplicates(["dataset", "group", "metric"])
+    above = above.assign(method=above["group"].map(HEADINGS), row="", n="", text="", mark="")
+    every = pd.concat([above, cells, below.dropna(subset="low")])
+    return every.sort_index(kind="stable").reset_index(drop=True)
 
 
 def _printed(cells: pd.DataFrame, column: str) -> pd.Series:

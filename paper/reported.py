@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from fusionlib.baselines.results import results_root
 from fusionlib.errors import DatasetError
-from fusionlib.files import DATA, USER_DATA
+from fusionlib.files import DATA
 
 PAPER_TABLES = DATA / "paper"
 OURS = "ours"  # the paper's own method, reported or measured
@@ -38,12 +39,6 @@ def read_reported(table: int) -> pd.DataFrame:
         Columns ``dataset, method``, the paper's six metrics and ``source``, in the paper's order.
     """
     return pd.read_csv(PAPER_TABLES / f"table{table}.csv", float_precision="round_trip")
-
-
-def results_root() -> Path:
-    """Folders of images made elsewhere: ``$FUSIONLIB_RESULTS`` if set, else ``data/results``."""
-    root = os.environ.get("FUSIONLIB_RESULTS") or USER_DATA / "results"
-    return Path(root).expanduser()
 
 
 def result_folders() -> dict[str, Path]:

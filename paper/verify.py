@@ -16,9 +16,9 @@ from fusionlib.files import REPOSITORY
 from fusionlib.metrics import METRICS
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
-from paper import claims, verdicts
+from paper import claims, comparison, verdicts
 from paper.agreement import compare_tables
-from paper.paper_tables import MEASURED, REPORTED
+from paper.paper_tables import MEASURED, PART, REPORTED, SAME
 from paper.reported import OURS, read_reported
 
 OF_PIXELS = "grey levels changed"  # a column that comes from the fused images
@@ -100,11 +100,16 @@ def _compute_again(folder: Path, target: Path) -> Iterator[str]:
         if source.statistics:
             frames[source.statistics] = again
             again.to_csv(target / f"{source.statistics}.csv", index=False)
+        again, parts = again.assign(row=MEASURED), folder / path.name.replace("_values", "_parts")
+        if parts.is_file():
+            part = comparison.summarise_parts(read_values(parts), frames[path.stem])
+            again = pd.concat(
+                [again, part.assign(row=PART), part.assign(row=SAME, mean=part["ours"])]
+            )
         for name in source.means:
             if (folder / f"{name}.csv").is_file():
-                _means_again(folder / f"{name}.csv", again).to_csv(
-                    target / f"{name}.csv", index=False
-                )
+                means = _means_again(folder / f"{name}.csv", again)
+                means.to_csv(target / f"{name}.csv", index=False)
     if not (folder / "claims.csv").is_file():
         return
     if missing := [name for name in claims.FILES if name not in frames]:
@@ -119,15 +124,16 @@ def _compute_again(folder: Path, target: Path) -> Iterator[str]:
 
 def _means_again(path: Path, again: pd.DataFrame) -> pd.DataFrame:
     """Its rows anew: measured ones from the values, reported ones from data/paper, others empty."""
-    keys = ["dataset", "method"]
-    sources = {MEASURED: again.pivot(index=keys, columns="metric", values="mean")}
-    sources[MEASURED]["n"] = again.groupby(keys)["n"].first()
+    keys = ["row", "dataset", "method"]
+    counts = again.groupby(keys)["n"].first()
+    sources = [again.pivot(index=keys, columns="metric", values="mean").assign(n=counts)]
     if path.stem in REPORTED_TABLES:
-        sources[REPORTED] = read_reported(REPORTED_TABLES[path.stem]).set_index(keys)
+        reported = read_reported(REPORTED_TABLES[path.stem]).assign(row=REPORTED)
+        sources.append(reported.set_index(keys))
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     kinds = table["row"] if "row" in table else [MEASURED] * len(table)
     rows = pd.MultiIndex.from_arrays([kinds, table["dataset"], table["method"]])
-    again = pd.concat(sources, names=["row"])
+    again = pd.concat(sources)
     again = again.reindex(index=rows, columns=[c for c in table if c in {"n", *again, *METRICS}])
     texts = [c for c in table if c in ("dataset", "method", "row")]
     again = again.assign(n=pd.array(again["n"], dtype="Int64")).reset_index(drop=True)

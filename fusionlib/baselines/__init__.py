@@ -5,13 +5,23 @@
 
 The networks are written afresh from descriptions; their weights are the published ones, which
 a user downloads (``python -m fusionlib data download --weights``) or has under
-``$FUSIONLIB_WEIGHTS/<method>/<file>``.
+``$FUSIONLIB_WEIGHTS/<method>/<file>``; those of SAGE are part of this repository.
 """
 
 import importlib
 import pkgutil
 
-from fusionlib.baselines import classical, datfuse, didfuse, ifcnn, lrrnet, seafusion, tardal
+from fusionlib.baselines import (
+    classical,
+    datfuse,
+    densefuse,
+    didfuse,
+    ifcnn,
+    lrrnet,
+    sage,
+    seafusion,
+    tardal,
+)
 from fusionlib.baselines.method import ArrayMethod, Method, NetworkMethod
 from fusionlib.errors import WeightsError
 
@@ -24,6 +34,8 @@ METHODS: dict[str, Method] = {
         ifcnn.METHOD,
         didfuse.METHOD,
         tardal.METHOD,
+        densefuse.METHOD,
+        sage.METHOD,
         *classical.METHODS,
     )
 }

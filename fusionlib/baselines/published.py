@@ -1,8 +1,8 @@
 """Published weights of others: where they are, whether they are what was published, loading them.
 
-The files are pickles from their authors' repositories and never part of this one. They are read
-once, compared with the sha256 in the code, and unpickled as plain tensors (``weights_only``), so
-that no file can run code.
+The files are pickles from their authors' repositories and, but for one whose licence allows it,
+not part of this one. They are read once, compared with the sha256 in the code, and unpickled as
+plain tensors (``weights_only``), so that no file can run code.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ class WeightsFile:
         sha256: of the file.
         size: in bytes.
         entry: key of the state dict, where the file holds more than that.
+        shipped: the same tensors in this repository, as safetensors; ``sha256`` and ``size`` are
+            those of this file.
     """
 
     method: str
@@ -46,6 +49,7 @@ class WeightsFile:
     sha256: str
     size: int
     entry: str | None = None
+    shipped: Path | None = None
 
     @property
     def url(self) -> str:
@@ -55,10 +59,16 @@ class WeightsFile:
     @property
     def path(self) -> Path:
         """Where it is expected on this machine."""
-        return weights_root() / self.method / self.file.rsplit("/", 1)[-1]
+        return self.shipped or weights_root() / self.method / self.file.rsplit("/", 1)[-1]
 
     def fetch(self, *, offline: bool = False) -> Path:
-        """Fetch it to its place, unless it is there and fits; raises DownloadError."""
+        """Fetch it to its place, unless it is there and fits; raises DownloadError.
+
+        A shipped one is only looked at; raises WeightsError.
+        """
+        if self.shipped:
+            self.read()
+            return self.shipped
         return download.fetch(self.url, self.path, sha256=self.sha256, offline=offline)
 
     def read(self) -> bytes:
@@ -72,6 +82,8 @@ class WeightsFile:
             f"Run `python -m fusionlib data download --weights {self.method}`, or get {self.url} "
             f"and put it at {path} (FUSIONLIB_WEIGHTS names another folder for all of them)."
         )
+        if self.shipped:
+            remedy = "It belongs to this repository: restore it from there."
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -92,6 +104,8 @@ class WeightsFile:
         """
         data = self.read()
         try:
+            if self.shipped:
+                return safetensors.torch.load(data)
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:  # unpickling raises almost anything on damaged files
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

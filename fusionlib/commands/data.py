@@ -19,6 +19,7 @@ def add(commands) -> None:
     download = actions.add_parser("download", help="fetch what can be, say where the rest is")
     download.add_argument("names", nargs="*", help="datasets, or methods (default: all)")
     download.add_argument("--weights", action="store_true", help="published weights of methods")
+    download.add_argument("--results", action="store_true", help="images that others published")
     download.add_argument("--offline", action="store_true", help="use what was already fetched")
     for action, command in ((status, _status), (prepare, _prepare), (download, _download)):
         action.set_defaults(command=command)
@@ -59,10 +60,13 @@ def _prepare(options: argparse.Namespace) -> None:
 def _download(options: argparse.Namespace) -> None:
     """Fetch what can be had, and fail in the end if something could not."""
     from fusionlib.baselines import METHODS
+    from fusionlib.baselines.results import RELATED
     from fusionlib.datasets import REAL, default_root
 
     if options.weights:
         fetch, every = _fetch_weights, [name for name in METHODS if METHODS[name].weights]
+    elif options.results:
+        fetch, every = _fetch_results, RELATED
     else:
         options.root, fetch, every = default_root(options.root), _fetch_pairs, REAL
     failed = []
@@ -91,3 +95,10 @@ def _fetch_weights(name: str, options: argparse.Namespace) -> None:
     for file in files:
         path = file.fetch(offline=options.offline)
         print(f"{path}: as published at github.com/{file.repository} (its terms apply)")
+
+
+def _fetch_results(name: str, options: argparse.Namespace) -> None:
+    from fusionlib.baselines.results import RELATED, fetch_results, results_root
+
+    count = fetch_results(name, offline=options.offline)
+    print(f"{results_root() / name}: {count} images, {RELATED[name]}; they belong to their authors")

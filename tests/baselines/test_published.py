@@ -3,9 +3,11 @@
 import hashlib
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from fusionlib.baselines.published import WeightsFile, load_network, renamed_key
 from fusionlib.errors import WeightsError
 
 NETWORKS = {name: m for name, m in METHODS.items() if isinstance(m, NetworkMethod)}
+FETCHED = [name for name in NETWORKS if name != "SAGE"]  # whose weights are in this repository
+WEIGHTS = os.environ.get("FUSIONLIB_WEIGHTS")
 PARAMETERS = {  # of the description of each network
     "DATFuse": 10_760,
     "LRRNet": 49_204,
@@ -25,6 +29,8 @@ PARAMETERS = {  # of the description of each network
     "IFCNN": 83_587,
     "DIDFuse": 260_935,
     "TarDAL": 296_577,
+    "DenseFuse": 74_193,
+    "SAGE": 135_617,
 }
 
 
@@ -58,7 +64,7 @@ def test_weights_are_looked_up_where_the_environment_says(root, monkeypatch):
     assert weights_root().parts[-3:] == ("data", "weights", "published")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", FETCHED)
 def test_missing_weights_are_an_error_that_says_what_to_do(root, name):
     with pytest.raises(WeightsError) as error:
         NETWORKS[name].network()
@@ -70,13 +76,13 @@ def test_missing_weights_are_an_error_that_says_what_to_do(root, name):
 
 def test_missing_names_exactly_the_methods_without_weights(root):
     reasons = missing()
-    assert list(reasons) == list(NETWORKS)
+    assert list(reasons) == FETCHED
     assert all("No such file" in reason for reason in reasons.values())
 
 
 def test_every_file_is_pinned_and_has_a_place_of_its_own():
     files = [file for method in NETWORKS.values() for file in method.weights]
-    assert len(files) == 7 == len({file.path for file in files})
+    assert len(files) == 9 == len({file.path for file in files})
     for file in files:
         assert len(file.commit) == 40 and len(file.sha256) == 64 and file.size > 0
         assert file.url.startswith(f"https://raw.githubusercontent.com/{file.repository}/")
@@ -85,6 +91,32 @@ def test_every_file_is_pinned_and_has_a_place_of_its_own():
 def test_an_unknown_method_is_an_error_that_names_the_known():
     with pytest.raises(WeightsError, match=r"'datfuse'.*DATFuse, LRRNet"):
         find_method("datfuse")
+
+
+# ---- shipped
+
+
+def test_the_shipped_tensors_are_those_that_the_authors_published():
+    (file,) = METHODS["SAGE"].weights
+    published = Path(WEIGHTS or "nowhere") / "SAGE" / "checkpoints.pt"
+    if not published.is_file():
+        pytest.skip(f"no {published}")
+    theirs = torch.load(published, map_location="cpu", weights_only=True)
+    assert file.state().keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[key]) for key, value in file.state().items())
+    licence = file.path.with_name("LICENSE").read_text("utf-8")
+    assert licence == published.with_name("LICENSE").read_text("utf-8")
+
+
+def test_r31_shipped_file_that_was_changed_is_refused(tmp_path):
+    (file,) = METHODS["SAGE"].weights
+    changed = replace(file, shipped=tmp_path / "sage.safetensors")
+    for attempt in (changed.state, changed.fetch):
+        with pytest.raises(WeightsError, match=r"cannot be read.*restore it"):
+            attempt()
+    changed.path.write_bytes(file.read()[:-1] + b"\0")
+    with pytest.raises(WeightsError, match=r"sha256.*restore it"):
+        changed.fetch()
 
 
 # ---- verified
@@ -239,6 +271,10 @@ def test_published_names_become_those_of_the_networks():
         "SeAFusion": seafusion_keys(),
         "IFCNN": ifcnn_keys(),
         "DIDFuse": didfuse_keys(),
+        "DenseFuse": conv(
+            *(f"conv{n}.conv2d" for n in range(1, 6)),
+            *(f"DB1.denseblock.{n}.dense_conv.conv2d" for n in range(3)),
+        ),
     }
     assert len(described["LRRNet"]) == 52 and len(described["SeAFusion"]) == 72
     for name, keys in described.items():
@@ -246,26 +282,31 @@ def test_published_names_become_those_of_the_networks():
         assert {renamed_key(key, method.renamed) for key in keys} == set(
             method.build().state_dict()
         )
-    assert NETWORKS["DATFuse"].renamed == NETWORKS["TarDAL"].renamed == ()
+    assert all(NETWORKS[name].renamed == () for name in ("DATFuse", "TarDAL", "SAGE"))
     assert len(NETWORKS["DATFuse"].build().state_dict()) == 64
 
 
 # ---- fetched
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Serves a folder in the place of GitHub."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+@contextmanager
+def served(folder):
+    """Address of a server of a folder, in the place of GitHub."""
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *args: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    raw = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("fusionlib.baselines.published.RAW", raw)
-    yield folder
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with served(folder) as address:
+        monkeypatch.setattr("fusionlib.baselines.published.RAW", address)
+        yield folder
 
 
 def publish(folder, name, monkeypatch, content=b"weights"):
@@ -318,13 +359,13 @@ def test_r24_other_weights_than_published_are_refused(server, monkeypatch, capsy
 
 
 def test_one_that_fails_does_not_keep_the_others_from_coming(server, monkeypatch, capsys):
-    for name in NETWORKS:
+    for name in FETCHED:
         publish(server, name, monkeypatch)
     (file,) = METHODS["LRRNet"].weights
     (server / file.repository / file.commit / file.file).unlink()
     status, said, wrong = download(capsys)
     assert status == 2 and "not in place: LRRNet (" in wrong and "404" in wrong
-    assert list(missing()) == ["LRRNet"] and said.count("as published at") == 6
+    assert list(missing()) == ["LRRNet"] and said.count("as published at") == 8
 
 
 @pytest.mark.parametrize("name", ["average", "nonsense"])
@@ -336,5 +377,5 @@ def test_a_method_without_weights_is_an_error(name, capsys):
 def test_status_says_which_methods_cannot_run(tmp_path, capsys):
     assert main(["data", "status", "--root", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    for name in NETWORKS:
+    for name in FETCHED:
         assert f"compared method {name} cannot run: " in said

@@ -1,4 +1,4 @@
-"""Who takes part, folders of images made elsewhere, rows, differences and scenes."""
+"""Who takes part, folders of images made elsewhere, rows and differences."""
 
 import re
 from dataclasses import replace
@@ -8,21 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import wilcoxon
 from torch import nn
 
 from fusionlib import evaluation, statistics
 from fusionlib.datasets import SYNTHETIC, Pair
 from fusionlib.encoder import ImageEncoder
-from fusionlib.errors import DatasetError, ImageError, MetricError
-from fusionlib.files import REPOSITORY
-from fusionlib.images import replace_luma, save_image
+from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
+from fusionlib.images import luma8, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import load_weights, save_weights
-from paper import comparison, tables
+from paper import comparison, paper_tables
 from paper.comparison import Entry
-from paper.figures import Scene, read_zooms
 from paper.paper_tables import CELLS, MEASURED, REPORTED, as_markdown
 from paper.reported import ELSEWHERE
 from paper.run import Run
@@ -30,6 +29,7 @@ from paper.run import Run
 COLUMNS = ["dataset", "method", *PAPER, "source"]
 NAMES = ("x", "y")
 SHAPE = (48, 64)  # enough for every metric
+AG = "ag"
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def mean(ir, vi):
 
 def test_methods_without_weights_say_why_and_quick_leaves_the_slow_ones(tmp_path):
     entries, absent = comparison.find_entries(make_run(tmp_path), mean)
-    assert list(entries) == ["ours", "average", "maximum", "laplacian"]
+    assert list(entries) == ["ours", "SAGE", "average", "maximum", "laplacian"]
     assert absent["LRRNet"] == "not run in the preset quick"
     assert "cannot be read (No such file" in absent["DATFuse"]
     assert set(ELSEWHERE) < set(absent)
@@ -95,7 +95,9 @@ def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
     _, absent = comparison.find_entries(make_run(tmp_path), mean)
     told = comparison.describe_absent(absent)
     assert str(tmp_path) not in told
-    assert "LRRNet, SeAFusion, IFCNN, DIDFuse, TarDAL (not run in the preset quick)" in told
+    assert (
+        "LRRNet, SeAFusion, IFCNN, DIDFuse, TarDAL, DenseFuse (not run in the preset quick)" in told
+    )
     assert "DATFuse (published weights not on this machine" in told
     assert "CHITNet (weights never published)" in told
     assert comparison.describe_absent({}) == ""
@@ -104,13 +106,13 @@ def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
 
 
 def test_a_folder_of_images_takes_part_in_the_place_of_its_method(tmp_path):
-    for method in ("zzz", "MLFusion", "DATFuse", "average", "SeAFusion"):
+    for method in ("zzz", "CDDFuse", "MLFusion", "DATFuse", "average", "SeAFusion"):
         given(tmp_path, method)
     entries, absent = comparison.find_entries(make_run(tmp_path), mean)
     assert [(e.name, e.group) for e in entries.values()] == [
         ("MLFusion", "paper"), ("DATFuse", "paper"), ("ours", "paper"), ("SeAFusion", "additional"),
-        ("zzz", "additional"), ("average", "classical"), ("maximum", "classical"),
-        ("laplacian", "classical"),
+        ("SAGE", "additional"), ("zzz", "additional"), ("average", "classical"),
+        ("maximum", "classical"), ("laplacian", "classical"), ("CDDFuse", "related"),
     ]  # fmt: skip
     assert entries["average"].fuse is None and entries["maximum"].fuse is not None
     assert entries["average"].title == "Average"
@@ -128,59 +130,122 @@ def test_datasets_that_are_there_are_used_and_synthetic_scenes_only_without_any(
 # ---- images made elsewhere
 
 
-def test_r47_too_few_images_mark_the_row_and_extra_ones_do_not_count(tmp_path, tests):
-    given(tmp_path, names=("x", "stranger"))
+def measured(tmp_path, tests):
+    """Entries, and per-image values of whole folders and of parts."""
     entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    remarks = comparison.check_results(entries, tests)
-    assert remarks == [
-        "CHITNet, MSRS: 1 of 2 images are missing (y), so there is no mean",
+    comparison.fuse_all(entries, tests)
+    files = tmp_path / "values.csv", tmp_path / "parts.csv"
+    whole, part = (comparison.measure(entries, tests, csv, part=csv == files[1]) for csv in files)
+    assert files[0].is_file() and files[1].is_file() == bool(len(part))
+    return entries, whole, part
+
+
+def test_r47_images_of_a_part_of_the_pairs_stand_beside_ours_over_the_same(tmp_path, tests):
+    given(tmp_path, names=("x", "stranger"))
+    entries, values, parts = measured(tmp_path, tests)
+    assert comparison.check_results(entries, tests) == [
+        "CHITNet, MSRS: images of 1 of 2 pairs (without y)",
         "CHITNet, MSRS: 1 images not asked for, ignored",
-        "CHITNet: no folder TNO, so no measured row there",
+        "CHITNet: no image of TNO, so no measured row there",
     ]
-    assert comparison.fuse_all(entries, tests) == 4 * 4
-    values = comparison.measure(entries, tests, tmp_path / "v.csv")
-    theirs = values[values["method"] == "CHITNet"]
-    assert set(theirs["dataset"]) == {"MSRS"}
-    assert set(theirs["name"]) == {"x", "y"}
-    assert theirs.loc[theirs["name"] == "y", "reason"].eq(evaluation.NO_IMAGE).all()
-    assert theirs.loc[theirs["name"] == "x", "value"].notna().all()
-    assert len(evaluation.read_values(tmp_path / "v.csv")) == len(values)
-    undefined = tables.mean_table(values).attrs["undefined"]
-    assert "MSRS, CHITNet, ag: 1 of 2 values undefined (there is no fused image)" in undefined
+    assert set(zip(parts["dataset"], parts["method"], parts["name"], strict=True)) == {
+        ("MSRS", "CHITNet", "x")
+    }
+    ranked = statistics.summarise(values).query("dataset == 'MSRS' and metric == 'ag'")
+    assert ranked["rank"].sum() == 1 + 2 + 3 + 4 + 5 and "CHITNet" not in set(ranked["method"])
+    of_parts = comparison.summarise_parts(parts, values)
+    ours = values.query("method == 'ours' and dataset == 'MSRS' and name == 'x'")
+    assert of_parts["ours"].tolist() == ours["value"].tolist() and (of_parts["n"] == 1).all()
+    assert of_parts["mean"].tolist() == parts["value"].tolist()
+    datasets = list(tests)
     summary = statistics.summarise(values)
-    assert summary[summary["dataset"] == "MSRS"]["rank"].isna().all()
-    complete = comparison.drop_incomplete(values)
-    assert set(complete["method"]) == set(values["method"]) - {"CHITNet"}
-    ranked = statistics.summarise(complete).query("dataset == 'MSRS' and metric == 'ag'")
-    assert ranked["rank"].sum() == 1 + 2 + 3 + 4
-    cells = comparison.table_cells(summary, empty(), entries, list(tests))
-    assert cells[cells["method"] == "CHITNet"]["value"].isna().all()
-    text = to_markdown(comparison.compose_table(cells, 1, "c", entries))
-    assert "| CHITNet | measured | 2 | – | – | – | – | – | – |" in text
+    cells = comparison.table_cells(summary, empty(), entries, datasets, of_parts)
+    table = comparison.compose_table(cells, 1, "c", entries)
+    text, ag = to_markdown(table), f"{parts.query('metric == @AG')['value'].item():.4f}"
+    assert re.search(rf"\| CHITNet \| measured \| 1 of 2 \|.* {ag} \|", text)
+    ours_ag = f"{ours.query('metric == @AG')['value'].item():.4f}"
+    assert re.search(rf"<sub>ours, same pairs</sub> \| 1 \|.* <sub>{ours_ag}</sub>", text)
+    assert any(note.startswith("n of N") for note in table.notes)
+    assert not len(comparison.find_differences(cells))
+
+
+def test_a_part_takes_no_place_from_the_others(tmp_path):
+    entries = {name: entry(tmp_path, name, "paper") for name in ("A", "B", "ours")}
+    entries["CDDFuse"] = entry(tmp_path, "CDDFuse", "related")
+    whole = summary(("TNO", "A", 0.5), ("TNO", "ours", 0.75))
+    part = summary(("TNO", "CDDFuse", 9.0), ("TNO", "B", 8.0)).assign(n=3, ours=0.25)
+    cells = comparison.table_cells(whole, empty(), entries, ["TNO"], part)
+    text = to_markdown(comparison.compose_table(cells, 3, "c", entries))
+    assert "**0.7500**" in text and "<ins>0.5000</ins>" in text and text.count("**") == 2 * 6
+    rows = [line.split(" | ")[1:4] for line in text.splitlines() if " | measured | " in line]
+    assert [[name, n] for name, _, n in rows] == [
+        ["A", "7"], ["B", "3 of 7"], ["ours", "7"], ["CDDFuse", "3 of 7"],
+    ]  # fmt: skip
+    heading = text.index("| related methods, published images |")
+    assert text.index("| ours |") < heading < text.index("| CDDFuse |")
+    assert text.count("<sub>ours, same pairs</sub>") == 2
+    assert paper_tables.count_leading(cells, "ours", list(entries)) == (6, 6)
+
+
+def test_a_part_is_tested_against_ours_on_its_own_pairs_alone():
+    rng = np.random.default_rng(0)
+    names = [f"{i:02}" for i in range(20)]
+    frame = pd.DataFrame({m: rng.random(20) for m in ("ours", "P", "Q", "few")}, index=names)
+    owned = {"P": names[:12], "Q": names[5:], "few": names[:4]}
+
+    def long(method, images):
+        about = {"dataset": "TNO", "name": images, "method": method, "metric": "ag"}
+        return pd.DataFrame(about | {"value": frame.loc[images, method].to_numpy(), "reason": ""})
+
+    parts = pd.concat([long(method, images) for method, images in owned.items()])
+    found = comparison.summarise_parts(parts, long("ours", names)).set_index("method")
+    for method, images in owned.items():
+        assert found.loc[method, "n"] == len(images)
+        assert found.loc[method, "mean"] == pytest.approx(frame.loc[images, method].mean())
+        assert found.loc[method, "ours"] == pytest.approx(frame.loc[images, "ours"].mean())
+    raw = [wilcoxon(frame.loc[owned[m], m] - frame.loc[owned[m], "ours"]).pvalue for m in "PQ"]
+    assert found.loc[["P", "Q"], "p"].tolist() == pytest.approx(statistics.holm(np.array(raw)))
+    assert np.isnan(found.loc["few", "p"]) and found["rank"].isna().all()
+    assert found.loc["few", "note"] == "test not computed: n < 6"
+    assert not len(comparison.summarise_parts(parts[:0], long("ours", names)))
 
 
 def test_a_complete_folder_becomes_a_measured_row(tmp_path, tests):
     given(tmp_path)
-    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    assert comparison.check_results(entries, {"MSRS": tests["MSRS"]}) == []
-    comparison.fuse_all(entries, {"MSRS": tests["MSRS"]})
-    values = comparison.measure(entries, {"MSRS": tests["MSRS"]}, tmp_path / "v.csv")
+    entries, values, parts = measured(tmp_path, {"MSRS": tests["MSRS"]})
+    assert comparison.check_results(entries, {"MSRS": tests["MSRS"]}) == [] and not len(parts)
     direct = evaluation.evaluate({"m": tmp_path / "given" / "CHITNet"}, {"MSRS": tests["MSRS"]})
     assert values.loc[values["method"] == "CHITNet", "value"].tolist() == direct["value"].tolist()
 
 
-def test_an_image_of_another_size_is_named_before_anything_runs(tmp_path, tests):
-    given(tmp_path, shape=(48, 60))
-    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    with pytest.raises(MetricError, match=r"x\.png is 60×48, but its sources are 64×48"):
-        comparison.check_results(entries, tests)
+def test_r47_images_in_colour_are_measured_by_their_luma(tmp_path, tests):
+    rgb = image(7, (*SHAPE, 3))
+    save_image(tmp_path / "given" / "colour" / "MSRS" / "x.png", rgb)
+    save_image(tmp_path / "given" / "grey" / "MSRS" / "x.png", luma8(rgb))
+    values = measured(tmp_path, {"MSRS": tests["MSRS"]})[2]
+    colour, grey = (
+        values.query("method == @name")["value"].tolist() for name in ("colour", "grey")
+    )
+    assert colour == grey and len(grey)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path, tests):
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda f: save_image(f / "x.png", image(0, (48, 60))), MetricError,
+         r"x\.png is 60×48, but its sources are 64×48"),
+        (lambda f: (f / "y.png").write_bytes(b"nothing"), ImageError, r"y\.png"),
+        (lambda f: save_image(f / "x.bmp", image(0)), PairError, r"x\.bmp"),
+    ],
+    ids=["size", "damaged", "doubled"],
+)  # fmt: skip
+def test_r47_an_image_that_does_not_fit_is_named_before_anything_runs(
+    tmp_path, tests, spoil, error, message
+):
     given(tmp_path)
-    (tmp_path / "given" / "CHITNet" / "MSRS" / "y.png").write_bytes(b"nothing")
     entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    with pytest.raises(ImageError, match=r"y\.png"):
+    spoil(tmp_path / "given" / "CHITNet" / "MSRS")
+    with pytest.raises(error, match=message):
         comparison.check_results(entries, tests)
 
 
@@ -218,12 +283,13 @@ def test_brightness_and_contrast_are_those_of_the_saved_8_bit_luma(tmp_path, tes
     entries = {n: entry(tmp_path, n, "paper") for n in ("ours", "nobody")}
     half = np.zeros((4, 4), np.float32)
     half[:2] = 100 / 255
-    save_image(entries["ours"].folder / "MSRS" / "x.png", half)
+    for name in NAMES:
+        save_image(entries["ours"].folder / "MSRS" / f"{name}.png", half)
+    save_image(entries["nobody"].folder / "MSRS" / "x.png", half)
     found = comparison.measure_brightness(entries, tests, tmp_path / "b.csv")
     assert set(found["method"]) == {"ours"} and set(found["dataset"]) == {"MSRS"}
     wide = found.set_index(["name", "metric"])["value"]
     assert (wide["x", "mean"], wide["x", "contrast"]) == (50, 50)
-    assert wide["y"].isna().all()
     assert evaluation.read_values(tmp_path / "b.csv")["metric"].tolist() == ["contrast", "mean"] * 2
 
 
@@ -311,85 +377,6 @@ def test_table_4_marks_only_the_best(tmp_path):
     for number, second in ((4, False), (3, True)):
         text = to_markdown(comparison.compose_table(cells, number, "c", entries))
         assert ("<ins>" in text) == second and "**0.6666**" in text
-
-
-# ---- scenes
-
-
-def write_zooms(path, *lines):
-    path.write_text("\n".join(["figure,dataset,name,x,y,width,height", *lines, ""]))
-    return path
-
-
-def test_a_figure_has_its_own_datasets_and_scenes_and_is_in_colour(tmp_path, tests, monkeypatch):
-    regions = ("4,MSRS,y,1,2,8,6", "4,MSRS,y,3,4,8,6", "4,TNO,z,1,1,2,2", "4,TNO,z,1,1,2,2",
-               "5,MSRS,x,1,2,8,6", "5,MSRS,x,3,4,8,6")  # fmt: skip
-    zooms = write_zooms(tmp_path / "z.csv", *regions)
-    monkeypatch.setattr(comparison, "read_zooms", lambda figure: read_zooms(figure, zooms))
-    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    comparison.fuse_all(entries, tests)
-    scenes, columns = comparison.find_scenes(entries, tests, 4)
-    assert columns == ["infrared", "visible", "ours", "Average", "Maximum", "Laplacian pyramid"]
-    assert [scene.label for scene in scenes] == ["MSRS\ny", "TNO\nx", "TNO\ny"]
-    assert [len(scene.zooms) for scene in scenes] == [2, 0, 0]
-    assert [s.label for s in comparison.find_scenes(entries, tests, 5)[0]] == ["MSRS\nx"]
-    assert comparison.find_scenes(entries, tests, 6)[0] == []
-    first = scenes[0].images
-    assert first[0].shape == SHAPE and all(i.shape == (*SHAPE, 3) for i in first[1:])
-
-
-def test_the_fused_image_has_the_colour_of_the_visible_one_and_a_grey_one_stays_grey(tmp_path):
-    ours = entry(tmp_path, "ours", "paper")
-    grey = np.repeat(image(1)[..., None], 3, axis=2)
-    for name, vi in (("colour", image(2, (*SHAPE, 3))), ("grey", grey)):
-        pair = Pair("MSRS", name, tmp_path / "i" / f"{name}.png", tmp_path / "v" / f"{name}.png")
-        save_image(pair.ir, image(0))
-        save_image(pair.vi, vi)
-        y = np.full(SHAPE, 102 / 255, np.float32)
-        save_image(ours.folder / "MSRS" / f"{name}.png", y)
-        ((_, shown, fused),) = comparison.triples(ours, [pair])
-        assert fused.shape == (SHAPE if name == "grey" else (*SHAPE, 3))
-        expected = y if name == "grey" else replace_luma(shown, y)
-        assert np.array_equal(fused, expected)
-
-
-def test_a_missing_image_leaves_its_place_empty(tmp_path, tests):
-    given(tmp_path, names=("x",))
-    entries, _ = comparison.find_entries(make_run(tmp_path), mean)
-    comparison.fuse_all(entries, tests)
-    scenes, columns = comparison.find_scenes(entries, {"MSRS": tests["MSRS"]}, 4)
-    theirs = columns.index("CHITNet")
-    assert [scene.images[theirs] is None for scene in scenes] == [False, True]
-
-
-def test_learned_methods_displace_classical_ones(tmp_path):
-    names = [*"abcdef", "average", "ours"]
-    groups = ["paper"] * 3 + ["additional"] * 3 + ["classical", "paper"]
-    entries = {n: entry(tmp_path, n, g) for n, g in zip(names, groups, strict=True)}
-    assert [e.name for e in comparison._shown(entries)] == [*"abcdef", "ours"]
-    del entries["f"]
-    assert [e.name for e in comparison._shown(entries)] == [*"abcde", "average", "ours"]
-
-
-def test_the_caption_tells_the_papers_columns_from_the_additional_ones(tmp_path):
-    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
-    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
-    caption = comparison.describe_figure(entries, [Scene("TNO\n33", [])])
-    assert caption.startswith(
-        "Rows: TNO 33. Columns of the paper: infrared; visible; DATFuse; ours. Additional columns: "
-        "letter; SeAFusion. Columns of the paper, not measured here: MLFusion; LRRNet; CHITNet; "
-        "IVFWSR; TIMFusion."
-    )
-
-
-def test_the_committed_scenes_are_the_papers_datasets_and_test_pairs():
-    """Figure 4 LLVIP, MSRS; 5 RoadScene, M3FD; 6 TNO, with two scenes of each."""
-    for figure, datasets in {4: ["LLVIP", "MSRS"], 5: ["RoadScene", "M3FD"], 6: ["TNO"]}.items():
-        real = [scene for scene in read_zooms(figure) if scene[0] != SYNTHETIC]
-        assert [dataset for dataset, _ in real] == [d for d in datasets for _ in range(2)]
-        for dataset, name in real:
-            listed = pd.read_csv(REPOSITORY / "data" / "splits" / f"{dataset}.csv", dtype=str)
-            assert listed.set_index("name").loc[name, "split"] == "test"
 
 
 def test_a_folder_called_like_our_method_is_refused(tmp_path):

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from fusionlib.baselines import METHODS
+from fusionlib.baselines.results import LIST, RELATED
 from fusionlib.datasets import DATASETS
 from fusionlib.errors import DatasetError
+from fusionlib.files import REPOSITORY
 from fusionlib.metrics import METRICS, PAPER
 from paper.reported import (
     ELSEWHERE,
@@ -135,3 +137,31 @@ def test_folders_of_results_are_found_by_the_variable(tmp_path, monkeypatch):
         result_folders()
     monkeypatch.delenv("FUSIONLIB_RESULTS")
     assert results_root().parts[-2:] == ("data", "results")
+
+
+def test_the_page_says_of_every_system_of_the_paper_what_is_measured():
+    page = (REPOSITORY / "docs" / "methods.md").read_text("utf-8")
+    cells = re.findall(r"^\| ([\w-]+) \| (.*?) \|", page.split("## Add")[0], re.M)
+    found = {system: here for system, here in cells if system != "system"}
+    named = (
+        "MLFusion DATFuse LRRNet CHITNet IVFWSR TIMFusion DenseFuse RFN-Nest SEDRFuse SwinFusion "
+        "CDDFuse Fusion-Mamba FusionGAN DDcGAN Dif-Fusion SDDGAN TarDAL CoCoNet"
+    )
+    assert list(found) == named.split()
+    for name in named.split():
+        is_measured, is_reported = found[name] == "measured", found[name].startswith("reported")
+        assert (is_measured, is_reported) == (name in METHODS, name in ELSEWHERE)
+        assert found[name].startswith("from images") == (name in RELATED)
+    listed = pd.read_csv(LIST, dtype=str).groupby(["method", "dataset"]).size()
+    for (method, dataset), count in listed.items():
+        assert f"{dataset} {count} of " in found[method]
+
+
+def test_the_page_has_the_cost_that_was_measured():
+    page = (REPOSITORY / "docs" / "methods.md").read_text("utf-8")
+    rows = pd.read_csv(REPOSITORY / "benchmarks" / "inference.csv", dtype=str)
+    nearest = min(rows["megapixels"], key=lambda size: abs(float(size) - 0.3072))
+    for row in rows[rows["megapixels"] == nearest].itertuples():
+        line = f"| {row.method} | {row.seconds} | {row.times_ours} | {row.peak_gb} |"
+        assert (line in page) == (row.method not in ("plain", "whole"))
+    assert f"| {nearest} megapixels | seconds | times ours |" in page

@@ -9,6 +9,7 @@ from fusionlib.errors import FusionError
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
 from paper import claims, tables, verdicts, verify
+from paper.paper_tables import PART, SAME
 
 DATASETS = {"compare": "LLVIP", "brightness": "LLVIP", "generalise": "TNO",
             "generalise_brightness": "TNO"}  # fmt: skip
@@ -155,3 +156,20 @@ def test_values_of_unknown_use_and_missing_values_are_reported(repository):
     assert "claims.csv: nothing to compute it from: no brightness_values" in missing
     with pytest.raises(FusionError, match="no per-image values"):
         verify.verify_tables(folder)
+
+
+def test_rows_of_a_part_of_the_pairs_come_from_its_values_and_ours_of_the_same(repository):
+    folder, names = repository / "tables" / "reference", [*"abc"]
+    values = evaluation.read_values(folder / "generalise_values.csv")
+    values = values[values["name"].isin(names)]
+    part = values.query("method == 'DATFuse'").assign(method="CDDFuse", value=values["value"] / 2)
+    evaluation.write_values(part, folder / "generalise_parts.csv")
+    table = as_of_the_paper(folder / "table3.csv")
+    for row, frame in ((PART, part), (SAME, values.query("method == 'ours'"))):
+        means = frame.groupby("metric")["value"].mean()[["qabf", "qcv", "viff"]]
+        table.loc[len(table)] = ["TNO", "CDDFuse", row, len(names), *means]
+    table.to_csv(folder / "table3.csv", index=False)
+    assert verify.verify_tables(repository)[1] == []
+    edit(repository, "table3", lambda found: found.__setitem__("qabf", found["qabf"].round(3)))
+    wrong = verify.verify_tables(repository)[1]
+    assert len(wrong) == 5 and sum("CDDFuse" in line for line in wrong) == 2
