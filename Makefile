@@ -5,6 +5,7 @@ PYTHON ?= python3
 PRESET ?= quick
 ENCODER ?= embedded
 DEVICE ?= cpu
+JOBS ?= 2
 # cpu: PyTorch without CUDA where an index has it, 0.2 GB instead of 6; cuda: PyPI's
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
@@ -18,16 +19,23 @@ NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/
   -p no:cacheprovider --timeout 0
 TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.ipynb
 
-.PHONY: help paper test test-slow test-browser notebooks outputs bench lab lint verify clean
+.PHONY: help paper test test-quick test-slow test-browser notebooks outputs bench lab lint verify clean
 
 paper: .venv/current  ## environment, all notebooks (python -m paper); results in runs/PRESET/
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
 	@echo 'everything is in runs/$(PRESET)/; the committed figures/ and tables/ are as they were'
 
+# one thread a process: two that wait for each other spin
+TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(FAST) $(BIN)/python -m pytest \
+  -n $(JOBS) --dist worksteal
+
 # FUSIONLIB_DATA and FUSIONLIB_WEIGHTS are passed on
 test: .venv/current  ## the tests, and nbval over 01 to 03
-	$(FAST) $(BIN)/python -m pytest -m "not slow and not browser"
+	$(TESTS) -m "not slow and not browser"
 	$(MAKE) notebooks
+
+test-quick: .venv/current  ## the tests without those that train or run notebooks
+	$(TESTS) -m "not slow and not browser and not long"
 
 test-slow: .venv/current  ## tests that take minutes
 	$(FAST) $(BIN)/python -m pytest -m slow
@@ -66,7 +74,7 @@ clean:  ## remove everything generated
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'with PRESET=quick|cpu|paper ENCODER=… DEVICE=cpu|cuda TORCH=cpu|cuda FUSIONLIB_DATA=… FUSIONLIB_WEIGHTS=…'
+	@echo 'with PRESET=quick|cpu|paper ENCODER=… JOBS=2 DEVICE=cpu|cuda TORCH=cpu|cuda FUSIONLIB_DATA=… FUSIONLIB_WEIGHTS=…'
 
 # Made anew only when the dependencies change; the stamp is written last.
 .venv/current: pyproject.toml

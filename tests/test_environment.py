@@ -72,6 +72,7 @@ def probe(folder, *options, **environment):
     return done.stdout
 
 
+@pytest.mark.long
 def test_r61_locale_time_zone_hash_seed_display_and_optimisation_change_nothing(tmp_path):
     plain = probe(tmp_path / "plain", LC_ALL="C.UTF-8", TZ="UTC", PYTHONHASHSEED="0")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

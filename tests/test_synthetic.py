@@ -31,6 +31,7 @@ def shift_between(a, b):
     return np.where(peak > np.array(surface.shape) // 2, peak - surface.shape, peak)
 
 
+@pytest.mark.long
 def test_drawing_again_gives_the_committed_pictures(tmp_path):
     command = [sys.executable, "-B", str(SCENES / "draw.py"), str(tmp_path)]
     subprocess.run(command, check=True, timeout=300)

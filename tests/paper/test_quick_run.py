@@ -11,7 +11,8 @@ from paper.agreement import compare_tables
 from paper.pipeline import CLOSING_LINE
 from paper.report import FIGURES
 
-pytestmark = pytest.mark.timeout(0)  # how long the run takes is for the machine to say
+# how long the run takes is for the machine to say
+pytestmark = [pytest.mark.long, pytest.mark.timeout(0)]
 
 
 @pytest.fixture

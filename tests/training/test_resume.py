@@ -24,6 +24,8 @@ from fusionlib.losses import Losses, fusion_loss
 from fusionlib.training import Trainer, batch_indices
 from fusionlib.weights import load_weights
 
+pytestmark = pytest.mark.long
+
 SLOW = pytest.mark.slow
 
 

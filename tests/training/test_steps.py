@@ -21,6 +21,8 @@ from fusionlib.losses import fusion_loss
 from fusionlib.training import Images, Trainer, forward_loss, learning_rate
 from fusionlib.weights import load_weights
 
+pytestmark = pytest.mark.long
+
 
 def test_the_optimizer_gets_these_rates(build):
     trainer = build()
