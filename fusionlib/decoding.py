@@ -34,8 +34,8 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
 
     Args:
         path: image file.
-        frame: which frame of an animation or multi-page file. Of an MPO file (drones, phones) it
-            may be left out: the first picture is the photo, the others are previews.
+        frame: which frame of an animation or multi-page file; a file with one picture gives that.
+            Of an MPO file (drones, phones) the first is the photo, and taken if none is named.
         max_pixels: larger images are refused before they are decoded.
 
     Returns:
@@ -77,7 +77,7 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
             warnings.simplefilter("ignore")
             try:
                 with Image.open(file, formats=FORMATS) as image:
-                    image.seek(frame or 0)
+                    image.seek(_chosen(path, getattr(image, "n_frames", 1), frame or 0))
                     (width, height), orientation = image.size, 1
                     if image.format != "TIFF":  # its size heeds the orientation by itself
                         exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
@@ -133,15 +133,16 @@ def _decode(
             frames = getattr(image, "n_frames", 1)
             if image.format == "MPO" and frame is None:
                 frame = 0
-            _check_header(path, image.size, frames, frame, max_pixels)
+            index = _chosen(path, frames, frame)
+            _check_size(path, image.size, max_pixels)
             if image.format == "PNG":
                 image.verify()  # the pixels' checksums, which decoding skips
     except UnidentifiedImageError:
         return _decode_tiff(path, file, frame, max_pixels)  # 64-bit floats, for example
     file.seek(0)
     with Image.open(file, formats=FORMATS) as image:
-        image.seek(frame or 0)
-        _check_header(path, image.size, frames, frame, max_pixels)  # pages differ in size
+        image.seek(index)
+        _check_size(path, image.size, max_pixels)  # pages differ in size
         if image.format == "TIFF" and _pillow_changes_levels(image):
             return _decode_tiff(path, file, frame, max_pixels)
         image.load()
@@ -179,7 +180,7 @@ def _decode_tiff(
     path: Path, file: BinaryIO, frame: int | None, max_pixels: int
 ) -> tuple[Array, int]:
     with _tiff_page(path, file, frame) as (page, orientation):
-        _check_header(path, (page.imagewidth, page.imagelength), 1, None, max_pixels)
+        _check_size(path, (page.imagewidth, page.imagelength), max_pixels)
         if page.photometric not in (1, 2):  # black is zero, RGB
             raise ImageError(
                 f"{path}: colour mode {page.photometric.name} with {page.bitspersample} bits is "
@@ -204,8 +205,7 @@ def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]
         raise UnidentifiedImageError("no known format")
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
-        _check_header(path, (0, 0), len(tiff.pages), frame, 0)
-        page = tiff.pages[frame or 0]
+        page = tiff.pages[_chosen(path, len(tiff.pages), frame)]
         tag = page.tags.get(ORIENTATION)
         yield page, int(tag.value) if tag else 1
 
@@ -236,21 +236,26 @@ def _check_file(path: Path) -> None:
     raise ImageError(f"{path}: {what}, not an image")
 
 
-def _check_header(
-    path: Path, size: tuple[int, int], frames: int, frame: int | None, max_pixels: int
-) -> None:
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ImageError(
             f"{path}: {width}×{height} = {width * height} is more than max_pixels={max_pixels:,}. "
             f"{_SMALLER}"
         )
-    if frame is None and frames > 1:
+
+
+def _chosen(path: Path, frames: int, frame: int | None) -> int:
+    """The frame that is meant; for a pair it may be named for the sake of the other image."""
+    if frames == 1 and (frame or 0) >= 0:
+        return 0
+    if frame is None:
         raise ImageError(
             f"{path}: has {frames} frames; choose one with frame=0…{frames - 1} (--frame)"
         )
-    if frame is not None and not 0 <= frame < frames:
+    if not 0 <= frame < frames:
         raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
+    return frame
 
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`

@@ -62,22 +62,25 @@ def read_ir(
     """
     image = levels.scale(path, decode(path, frame, max_pixels), ir_range, "ir")
     if image.ndim == 3:
-        spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
-        if spread == 0:
-            image = image[:, :, 0]
-        elif spread <= GREY_TOLERANCE + 0.5:
-            image = luma8(image).astype(np.float32) / np.float32(255)
-        elif ir_rgb == "grey":
+        image = _one_channel(path, image, ir_rgb)
+    return 1 - image if ir_invert else image
+
+
+def _one_channel(path: Path | str, image: Array, ir_rgb: str) -> Array:
+    """Infrared (H, W, 3) → (H, W), as `read_ir` says."""
+    spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
+    if spread == 0:
+        return image[:, :, 0]
+    if spread > GREY_TOLERANCE + 0.5:
+        if ir_rgb == "grey":
             raise ImageError(
                 f"{path}: an infrared image with three channels that differ by up to "
                 f"{spread:.0f} levels looks like {palettes.describe(image)}"
             )
-        elif ir_rgb == "palette":
-            image = palettes.heat(path, image)
-        else:
-            palettes.check_luma(path, image)
-            image = luma8(image).astype(np.float32) / np.float32(255)
-    return 1 - image if ir_invert else image
+        if ir_rgb == "palette":
+            return palettes.heat(path, image)
+        palettes.check_luma(path, image)
+    return luma8(image).astype(np.float32) / np.float32(255)
 
 
 def read_vi(

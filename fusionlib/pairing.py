@@ -15,6 +15,10 @@ from fusionlib.images import SUFFIXES
 
 LISTED = 10  # names a message spells out
 WAY_ON = "--pairs list.csv (columns ir, vi, name) pairs any names"
+NO_PARTNER = (
+    "Every infrared image needs a visible one with the same name (extensions may differ). "
+    f"--on-bad skip leaves such images out, {WAY_ON}"
+)
 
 
 class PairingWarning(UserWarning):
@@ -58,9 +62,9 @@ def pair_folders(
 ) -> list[Pair]:
     """Match the images of two folders by name (never by position), sorted by name.
 
-    Equal stems belong together. Where no stem is equal, a beginning and an end that all names of a
-    folder share are taken off, as in ``IR_0001`` and ``VIS_0001`` or ``DJI_0001_T`` and
-    ``DJI_0001_W``, if what is left pairs all images, and in one way only.
+    Equal stems belong together. Where none is equal, a beginning and an end that all names of a
+    folder share are taken off (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and ``DJI_0001_W``), if
+    what is left pairs all images, and in one way only.
 
     Args:
         ir: folder of infrared images.
@@ -72,37 +76,24 @@ def pair_folders(
 
     Raises:
         PairError: images without a partner, two images with one stem, a link out of the folder,
-            one folder for both sides, or a name with a line break, another control character or a
-            backslash.
+            one folder for both sides, or a control character or backslash in a name.
         DatasetError: a folder is missing.
 
     Warns:
-        PairingWarning: no names are equal; which parts of them were compared instead.
+        PairingWarning: no names are equal; which parts of them were compared.
     """
     ir, vi, left_out = Path(ir), Path(vi), [] if left_out is None else left_out
-    ir_files, vi_files = (images_by_stem(folder, follow_links, left_out) for folder in (ir, vi))
+    ir_files, vi_files = (images_by_stem(side, follow_links, left_out) for side in (ir, vi))
     if ir.samefile(vi):
         raise PairError(f"{ir} and {vi} are one folder; give two, or {WAY_ON}")
-    if not ir_files.keys() & vi_files and (match := _by_what_is_left(ir_files, vi_files)):
-        first, (one, two) = min(match.items())
-        text = f"no names are equal: {ir_files[one].name} is paired with {vi_files[two].name} as"
-        text += f" {first}, and all {len(match)} pairs so" if len(match) > 1 else f" {first}"
-        warnings.warn(f"{text}; if that is wrong, {WAY_ON}", PairingWarning, stacklevel=2)
-        ir_files = {name: ir_files[one] for name, (one, _) in match.items()}
-        vi_files = {name: vi_files[two] for name, (_, two) in match.items()}
-    problems = []
-    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
-        if orphans := sorted(files[key] for key in files.keys() - others):
-            names = first_names([path.name for path in orphans])
-            problems.append(f"only in {folder}: {names}")
-            left_out += [LeftOut(path, "no partner of that name") for path in orphans]
-    if problems and on_bad == "error":
-        raise PairError(
-            f"{'; '.join(problems)}. Every infrared image needs a visible one with the same name "
-            f"(extensions may differ). --on-bad skip leaves such images out, {WAY_ON}"
-        )
-    both = ir_files.keys() & vi_files
-    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in sorted(both)]
+    if not ir_files.keys() & vi_files:
+        ir_files, vi_files = _without_cameras(ir_files, vi_files)
+    sides = (ir, ir_files, vi_files), (vi, vi_files, ir_files)
+    alone = [_alone(*side, left_out) for side in sides]
+    if any(alone) and on_bad == "error":
+        raise PairError(f"{'; '.join(filter(None, alone))}. {NO_PARTNER}")
+    both = sorted(ir_files.keys() & vi_files)
+    return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in both]
 
 
 def read_pairs(path: Path | str) -> list[Pair]:
@@ -191,6 +182,32 @@ def _why_no_image(path: Path) -> str:
     if path.suffix.lower() in SUFFIXES:
         return ""
     return "a folder" if path.is_dir() else f"none of {', '.join(SUFFIXES)}"
+
+
+def _alone(
+    folder: Path, files: dict[str, Path], others: dict[str, Path], left_out: list[LeftOut]
+) -> str:
+    """Which images of a folder have no partner, for a message; adds them to ``left_out``."""
+    orphans = sorted(files[key] for key in files.keys() - others)
+    left_out += [LeftOut(path, "no partner of that name") for path in orphans]
+    return f"only in {folder}: {first_names([p.name for p in orphans])}" if orphans else ""
+
+
+def _without_cameras(
+    ir: dict[str, Path], vi: dict[str, Path]
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The files under what is left of their names, where that pairs all of them, else as given."""
+    if not (match := _by_what_is_left(ir, vi)):
+        return ir, vi
+    first, (one, two) = min(match.items())
+    text = f"no names are equal: {ir[one].name} is paired with {vi[two].name} as {first}"
+    text += f", and all {len(match)} pairs so" if len(match) > 1 else ""
+    warnings.warn(f"{text}; if that is wrong, {WAY_ON}", PairingWarning, stacklevel=3)
+    sides = zip((ir, vi), zip(*match.values(), strict=True), strict=True)
+    return tuple(
+        {name: files[stem] for name, stem in zip(match, stems, strict=True)}
+        for files, stems in sides
+    )
 
 
 class _Cut(NamedTuple):

@@ -43,20 +43,19 @@ def fuse_videos(
 
     Raises:
         PairError: the frames of the two do not match.
-        ImageError: variable frame rate, or a frame that cannot be decoded, or read as an image.
+        ImageError: variable frame rate, or a frame that cannot be decoded.
         FusionError: PyAV is missing, or ``out`` is a source or cannot be written.
     """
     if out.suffix.lower() not in CODECS:
         raise FusionError(f"{out}: cannot write this as a video; one of {', '.join(CODECS)}")
     require_apart([out], [ir, vi])
-    (ir_ticks, *_), (ticks, _, rate) = timings = _timing(ir), _timing(vi)
-    _require_match((ir, vi), timings)
-    codec, settings = CODECS[out.suffix.lower()]
+    (ir_ticks, *_), (ticks, _, rate) = _matching(ir, vi)
     issues: list[Issue] = []
     temporary = out.with_name(f".{secrets.token_hex(8)}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as folder, _open(temporary, "w") as file:
+            codec, settings = CODECS[out.suffix.lower()]
             stream = file.add_stream(codec, rate=rate, options=settings)
             pairs = _as_pairs(Path(folder), (("ir", ir, ir_ticks), ("vi", vi, ticks)))
             found = read_pairs(pairs, issues, **reading)
@@ -97,9 +96,10 @@ def _timing(path: Path) -> tuple[list[int], float, Fraction]:
     return sorted(ticks), tick * float(steps.mean()), rate
 
 
-def _require_match(paths: tuple[Path, Path], timings) -> None:
-    """Raise PairError unless both have as many frames at one rate."""
-    (ir, vi), (counts, steps) = paths, zip(*((len(t), s) for t, s, _ in timings), strict=True)
+def _matching(ir: Path, vi: Path) -> tuple:
+    """`_timing` of both; PairError unless they have as many frames at one rate."""
+    paths, timings = (ir, vi), (_timing(ir), _timing(vi))
+    counts, steps = zip(*((len(t), s) for t, s, _ in timings), strict=True)
     if counts[0] != counts[1]:
         longer, text = paths[np.argmax(counts)], "has no partner; cut both to the same frames"
         text = f"frame {min(counts)} (from 0) of {longer} {text}"
@@ -108,6 +108,7 @@ def _require_match(paths: tuple[Path, Path], timings) -> None:
     if drift * counts[0] > half:
         text = f"{ir} has {1 / steps[0]:.3f} frames a second and {vi} {1 / steps[1]:.3f}: "
         raise PairError(f"{text}from frame {half / drift:.0f} on they lie over half a frame apart")
+    return timings
 
 
 def _frames(path: Path, ticks: list[int]) -> Iterator[np.ndarray]:

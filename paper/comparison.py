@@ -73,23 +73,21 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     for name, folder in given.items():
         method = METHODS.get(name)
         group = "paper" if name in ELSEWHERE else "related" if name in RELATED else "additional"
-        title, group = (method.title, method.group) if method else (name, group)
-        entries[name] = Entry(name, title, group, folder, None)
+        known = (method.title, method.group) if method else (name, group)
+        entries[name] = Entry(name, *known, folder, None)
     for name, method in METHODS.items():
         if name not in given:
             is_slow = run.preset == "quick" and method.weights and name not in QUICK
-            reason = NOT_QUICK if is_slow else method.missing()
             folder = run.folder("results", name)
-            if reason:
+            if reason := NOT_QUICK if is_slow else method.missing():
                 absent[name] = reason
             else:
                 entries[name] = Entry(name, method.title, method.group, folder, method.fuse)
-    for name, reason in ELSEWHERE.items():
-        if name not in given:
-            absent[name] = f"{reason}; images in {results_root() / name} would be measured"
+    for name in sorted(ELSEWHERE.keys() - given):
+        absent[name] = f"{ELSEWHERE[name]}; images in {results_root() / name} would be measured"
     order = list(dict.fromkeys([*rivals_printed(), *OWN, *METHODS, *given]))
-    sort = sorted(entries.values(), key=lambda e: (GROUPS.index(e.group), order.index(e.name)))
-    return {entry.name: entry for entry in sort}, absent
+    key = {name: (GROUPS.index(entry.group), order.index(name)) for name, entry in entries.items()}
+    return {name: entries[name] for name in sorted(entries, key=key.get)}, absent
 
 
 def rivals_printed() -> list[str]:

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from image_files import encode
 
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 
@@ -18,3 +19,18 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write bytes, or an image in the format of the suffix, and return the path."""
+
+    def write(name, content, **options):
+        path = tmp_path / name
+        kind = {".jpg": "JPEG", ".tif": "TIFF"}.get(path.suffix, path.suffix[1:].upper())
+        path.write_bytes(
+            content if isinstance(content, bytes) else encode(content, kind, **options)
+        )
+        return path
+
+    return write

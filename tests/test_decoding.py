@@ -1,0 +1,148 @@
+"""More than 8 bits, in however many channels."""
+
+import importlib
+import io
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import (
+    BIG_ENDIAN,
+    FLIPS,
+    LEVELS,
+    ORIENTATION,
+    UPRIGHT,
+    png,
+    refuses,
+    turned,
+)
+from PIL import Image
+
+from fusionlib.errors import ImageError
+from fusionlib.images import (
+    image_size,
+    read_ir,
+    read_luma8,
+    read_vi,
+)
+from fusionlib.levels import LevelsWarning
+
+
+@pytest.mark.parametrize(
+    "name, mode, image",
+    [
+        ("a.png", "I;16", LEVELS.astype("<u2")),
+        ("a.tif", "I;16", LEVELS.astype("<u2")),
+        ("a.tif", "I;16B", BIG_ENDIAN),
+        ("a.tif", "I", LEVELS.astype("i4")),
+    ],
+)
+def test_r06_sixteen_bit_ir_is_scaled_not_clipped(put, name, mode, image):
+    path = put(name, image)
+    with Image.open(path) as stored:
+        assert stored.mode == mode
+    assert np.abs(read_ir(path) - LEVELS / 65_535).max() < 1e-7
+    assert np.abs(read_vi(path) - LEVELS[:, :, None] / 65_535).max() < 1e-7
+    assert read_luma8(path).tolist() == [[0, 1, 1], [4, 156, 255]]  # level / 257
+    with pytest.warns(LevelsWarning):
+        ranged = read_ir(path, ir_range=(256, 40_000))
+    assert ranged.dtype == np.float32
+    assert np.abs(ranged - [[0, 0, 0], [744 / 39_744, 1, 1]]).max() < 1e-7
+    for bad in ((5, 5), (9, 3), (0, np.nan), (-np.inf, 1)):
+        with pytest.raises(ImageError, match=r"ir_range.*--ir-invert"):
+            read_ir(path, ir_range=bad)
+        with pytest.raises(ImageError, match="vi_range"):
+            read_vi(path, vi_range=bad)
+
+
+def deep_png(channels):
+    """16-bit RGB, grey with alpha or RGB with alpha, which Pillow neither writes nor reads."""
+    *_, count = channels.shape
+    rows = [row.astype(">u2").tobytes() for row in channels]
+    return png(*channels.shape[1::-1], 16, {2: 4, 3: 2, 4: 6}[count], rows)
+
+
+def tiff(image, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, **options)
+    return file.getvalue()
+
+
+OPAQUE = np.full(LEVELS.shape, 65_535)
+DEEP_KINDS = {
+    "rgb.png": deep_png(np.dstack([LEVELS] * 3)),
+    "la.png": deep_png(np.dstack([LEVELS, OPAQUE])),
+    "rgba.png": deep_png(np.dstack([LEVELS] * 3 + [OPAQUE])),
+    "rgb.tif": tiff(np.dstack([LEVELS] * 3).astype("u2"), photometric="rgb"),
+    "zip.tif": tiff(np.dstack([LEVELS] * 3).astype(">u2"), photometric="rgb", compression="zlib"),
+    "planes.tif": tiff(
+        np.stack([LEVELS] * 3).astype("u2"), photometric="rgb", planarconfig="separate"
+    ),
+    "la.tif": tiff(
+        np.dstack([LEVELS, OPAQUE]).astype("u2"),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    ),
+    "unsigned.tif": tiff(LEVELS.astype("u4")),
+    "long.tif": tiff(LEVELS.astype("i8")),
+    "big.tif": tiff(LEVELS.astype("u2"), bigtiff=True),
+    "double.tif": tiff(LEVELS / 65_535),
+}
+
+
+@pytest.mark.parametrize("name", DEEP_KINDS)
+def test_r64_all_bits_are_read_whatever_the_channels(put, name):
+    path = put(name, DEEP_KINDS[name])
+    assert np.abs(read_ir(path) - LEVELS / 65_535).max() < 1e-7
+    assert np.abs(read_vi(path) - LEVELS[:, :, None] / 65_535).max() < 1e-7
+    assert image_size(path) == LEVELS.shape
+    if name != "double.tif":
+        # 256 and 1000 would both be black in 8 bits
+        assert np.abs(read_ir(path, ir_range=(0, 1000))[1, 0] - 1) < 1e-7
+        assert np.abs(read_ir(path, ir_range=(0, 1000))[0, 2] - 0.256) < 1e-7
+
+
+@pytest.mark.filterwarnings("ignore::fusionlib.levels.LevelsWarning")
+def test_r64_floats_and_signs_of_every_width_are_kept(put):
+    for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8"):
+        path = put("a.tif", tiff(np.array([[-20, 0], [4, 60]], kind)))
+        values = read_ir(path, ir_range=(-20, 60))
+        assert np.abs(values - [[0, 0.25], [0.3, 1]]).max() < 1e-7
+    wrapped = put("a.tif", tiff(np.array([[0, 2**32 - 1]], "u4")))
+    assert read_ir(wrapped, ir_range=(0, 2**32 - 1)).tolist() == [[0, 1]]
+    pages = put("a.tif", tiff(np.array([[[0.0, 1]], [[0.25, 0.75]]])))
+    refuses(pages, "2 frames", "--frame")
+    assert read_ir(pages, frame=1).tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_r64_r12_deep_colour_is_turned_upright(put, orientation):
+    colour = np.random.default_rng(1).integers(0, 65_536, (4, 6, 3))
+    tags = [(ORIENTATION, 3, 1, orientation, True)]
+    exif = turned(orientation).tobytes().removeprefix(b"Exif\0\0")
+    rows = [row.astype(">u2").tobytes() for row in colour]
+    for name, content in (
+        ("a.tif", tiff(colour.astype("u2"), photometric="rgb", extratags=tags)),
+        ("a.png", png(6, 4, 16, 2, rows, before=(b"eXIf", exif))),
+    ):
+        expected = np.arange(24).reshape(4, 6)
+        for flip in UPRIGHT[orientation]:
+            expected = FLIPS[flip](expected)
+        image = read_vi(put(name, content))
+        assert np.abs(image - colour.reshape(24, 3)[expected] / 65_535).max() < 1e-7
+        assert image_size(put(name, content)) == image.shape[:2]
+
+
+def test_r64_what_cannot_be_read_at_its_depth_is_refused(put):
+    levels = LEVELS.astype("u2")
+    refuses(put("a.tif", tiff(levels, photometric="miniswhite")), "MINISWHITE", "16 bits")
+    refuses(put("a.tif", tiff(levels * 1j)), "complex")
+    refuses(put("a.tif", tiff(np.dstack([levels] * 5), planarconfig="contig")), "one to four")
+    file = tiff(np.dstack([levels] * 3), photometric="rgb")
+    compression = struct.pack("<HHII", 259, 3, 1, 1)
+    assert compression in file
+    lzw = put("lzw.tif", file.replace(compression, struct.pack("<HHII", 259, 3, 1, 5)))
+    if importlib.util.find_spec("imagecodecs") is None:
+        refuses(lzw, "LZW", "imagecodecs")
