@@ -55,7 +55,9 @@ def add(commands) -> None:
     network = fuse.add_argument_group("the network")
     network.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
     add_model(network, "that of the weights")
-    network.add_argument("--threads", type=COUNT, metavar="N", help="1 is best on a busy machine")
+    network.add_argument(
+        "--threads", type=COUNT, metavar="N", help="on the CPU; default: one a core"
+    )
     faster = "bf16 is faster with AVX-512 BF16, AMX or a GPU; may move pixels by a grey level"
     network.add_argument("--precision", default="fp32", choices=PRECISIONS, help=faster)
 
