@@ -216,7 +216,8 @@ def fuse_files(
 
     def fuse_each() -> Iterator[Path]:
         found = read_pairs(pairs, [] if issues is None else issues, on_bad=on_bad, **reading)
-        for pair, ir, vi in tqdm(found, desc="fusing", unit="pair", total=len(pairs)):
+        quiet = {"disable": True} if len(pairs) == 1 else {}  # else as $TQDM_DISABLE says
+        for pair, ir, vi in tqdm(found, desc="fusing", unit="pair", total=len(pairs), **quiet):
             target = targets[pair.name]
             if target not in done:
                 save_image(target, in_colour(fuser, ir, vi, grey), like=pair.vi)

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fusionlib.errors import ImageError
@@ -42,6 +43,19 @@ def png(width, height, depth, colour, rows, before=(), after=()):
         data += struct.pack(">I", len(body)) + name + body
         data += struct.pack(">I", zlib.crc32(name + body))
     return data
+
+
+def deep_png(channels):
+    """16-bit RGB, grey with alpha or RGB with alpha, which Pillow neither writes nor reads."""
+    *_, count = channels.shape
+    rows = [row.astype(">u2").tobytes() for row in channels]
+    return png(*channels.shape[1::-1], 16, {2: 4, 3: 2, 4: 6}[count], rows)
+
+
+def tiff(image, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, **options)
+    return file.getvalue()
 
 
 def levels(image):

@@ -1,20 +1,20 @@
 """More than 8 bits, in however many channels."""
 
 import importlib
-import io
 import struct
 
 import numpy as np
 import pytest
-import tifffile
 from image_files import (
     BIG_ENDIAN,
     FLIPS,
     LEVELS,
     ORIENTATION,
     UPRIGHT,
+    deep_png,
     png,
     refuses,
+    tiff,
     turned,
 )
 from PIL import Image
@@ -54,19 +54,6 @@ def test_r06_sixteen_bit_ir_is_scaled_not_clipped(put, name, mode, image):
             read_ir(path, ir_range=bad)
         with pytest.raises(ImageError, match="vi_range"):
             read_vi(path, vi_range=bad)
-
-
-def deep_png(channels):
-    """16-bit RGB, grey with alpha or RGB with alpha, which Pillow neither writes nor reads."""
-    *_, count = channels.shape
-    rows = [row.astype(">u2").tobytes() for row in channels]
-    return png(*channels.shape[1::-1], 16, {2: 4, 3: 2, 4: 6}[count], rows)
-
-
-def tiff(image, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, image, **options)
-    return file.getvalue()
 
 
 OPAQUE = np.full(LEVELS.shape, 65_535)

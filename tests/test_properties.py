@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import deep_png, tiff
 from PIL import Image
-from test_images import deep_png, tiff
 
 from fusionlib.download import extract
 from fusionlib.errors import FusionError

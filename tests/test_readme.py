@@ -15,6 +15,7 @@ from PIL import Image
 
 import paper.__main__
 from fusionlib.__main__ import _parser
+from fusionlib.commands.options import spread_auto
 from fusionlib.datasets import SCENES
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.recipe import PRESETS
@@ -49,7 +50,7 @@ def test_every_command_line_parses(monkeypatch):
     lines = command_lines("fusionlib")
     assert len(lines) >= 6
     for words in lines:
-        _parser().parse_args(words)
+        _parser().parse_args(spread_auto(words))
     monkeypatch.setattr("paper.__main__.run_command", lambda parser, line: parser.parse_args(line))
     lines = command_lines("paper")
     assert len(lines) >= 2

@@ -167,7 +167,7 @@ def test_what_is_no_weights_file_of_this_program_is_called_so(pair, tmp_path, ru
     torch.save({"w": torch.zeros(3)}, tmp_path / name)
     fuse = ("fuse", *pair, "-o", tmp_path / "x.png", "--weights", tmp_path / name)
     status, _, said = run(*fuse)
-    assert status == 2 and f"{name}: not a weights file of this program" in said
+    assert status == 2 and f"{name}: not a weights file of this project" in said
 
 
 def test_paths_with_spaces_umlauts_and_colons(pair, tmp_path, run):
