@@ -50,7 +50,8 @@ def quick_run(tmp_path_factory):
             done = subprocess.run(
                 [sys.executable, "-m", "paper", "--data-root", "synthetic", "--only", *PIPELINE],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+                env={k: v for k, v in os.environ.items() if k != "FUSIONLIB_RESULTS"}
+                | {"PYTHONPATH": str(REPOSITORY)},
                 capture_output=True,
                 text=True,
             )
