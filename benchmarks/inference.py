@@ -101,11 +101,15 @@ def take_turns(rows: dict[str, Row], repeats: int, most: float) -> None:
 
 
 def write(out: Path, header: tuple[str, ...], lines: list[tuple]) -> None:
-    """Write a table with the machine in its last column."""
+    """Write a table with the machine in its last column; rows of other machines stay."""
     machine = f"{processor()}, {torch.get_num_threads()} threads"
+    others = []
+    if out.exists():
+        with out.open(newline="", encoding="utf-8") as file:
+            others = [row for row in list(csv.reader(file))[1:] if row[-1] != machine]
     with out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerows([(*header, "machine"), *((*line, machine) for line in lines)])
+        table.writerows([(*header, "machine"), *others, *((*line, machine) for line in lines)])
 
 
 def images(size: tuple[int, int]) -> tuple[Array, Array]:
@@ -161,19 +165,21 @@ def check(rows: dict[str, Row]) -> None:
 
 
 def cost_table(rows: list[dict[str, str]]) -> str:
-    """Time and memory of each method at the size nearest to 640×480, as Markdown."""
+    """Time and memory of each method at the size nearest to 640×480, a Markdown table a machine."""
     nearest = min({row["megapixels"] for row in rows}, key=lambda size: abs(float(size) - 0.3072))
-    chosen = [row for row in rows if row["megapixels"] == nearest]
-    lines = [
-        f"| {nearest} megapixels | seconds | times ours | peak memory, GB |",
-        "|---|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {row['method']} | {row['seconds']} | {row['times_ours']} | {row['peak_gb']} |"
-        for row in chosen
-        if row["method"] not in ("plain", "whole")
-    ]
-    return "\n".join([*lines, "", f"Measured on {chosen[0]['machine']}.", ""])
+    chosen = [r for r in rows if r["megapixels"] == nearest and r["method"] not in OURS[1:3]]
+    lines = []
+    for machine in dict.fromkeys(row["machine"] for row in chosen):
+        lines += [f"{machine}:", ""]
+        lines += [f"| {nearest} megapixels | seconds | times ours | peak memory, GB |"]
+        lines += ["|---|--:|--:|--:|"]
+        lines += [
+            f"| {row['method']} | {row['seconds']} | {row['times_ours']} | {row['peak_gb']} |"
+            for row in chosen
+            if row["machine"] == machine
+        ]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def write_docs(table: Path) -> None:
