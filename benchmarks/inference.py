@@ -166,17 +166,16 @@ def check(rows: dict[str, Row]) -> None:
 
 def cost_table(rows: list[dict[str, str]]) -> str:
     """Time and memory of each method at the size nearest to 640×480, a Markdown table a machine."""
-    nearest = min({row["megapixels"] for row in rows}, key=lambda size: abs(float(size) - 0.3072))
-    chosen = [r for r in rows if r["megapixels"] == nearest and r["method"] not in OURS[1:3]]
     lines = []
-    for machine in dict.fromkeys(row["machine"] for row in chosen):
-        lines += [f"{machine}:", ""]
-        lines += [f"| {nearest} megapixels | seconds | times ours | peak memory, GB |"]
-        lines += ["|---|--:|--:|--:|"]
+    for machine in dict.fromkeys(row["machine"] for row in rows):
+        mine = [row for row in rows if row["machine"] == machine and row["method"] not in OURS[1:3]]
+        nearest = min({r["megapixels"] for r in mine}, key=lambda size: abs(float(size) - 0.3072))
+        lines += [f"{machine}, {nearest} megapixels:", ""]
+        lines += ["| | seconds | times ours | peak memory, GB |", "|---|--:|--:|--:|"]
         lines += [
             f"| {row['method']} | {row['seconds']} | {row['times_ours']} | {row['peak_gb']} |"
-            for row in chosen
-            if row["machine"] == machine
+            for row in mine
+            if row["megapixels"] == nearest
         ]
         lines.append("")
     return "\n".join(lines)

@@ -22,17 +22,20 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from fusionlib.datasets import load_pair
-from fusionlib.files import write_atomically
+from fusionlib.files import REPOSITORY, write_atomically
 from fusionlib.images import is_grey, read_luma8, replace_luma, save_image
 from fusionlib.metrics import METRICS
 from fusionlib.weights import load_weights
 from paper.claims import VERDICTS
+from paper.reported import LETTER, OURS
 from paper.run import Run
 from paper.teaching import WIDGET
 from paper.verdicts import UNMEASURED
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("reproduced", "partly", "not", "not", "untestable", "untestable")  # of VERDICTS, in CSS
+REFERENCE = REPOSITORY / "tables" / "reference"
+SHOWN = {OURS: "ours", LETTER: "ours, to the letter", "maximum": "the maximum of the two images"}
 LOOKS = ("infrared", "visible", "fused")
 PAIRS = 6  # in the slider
 TABLES = {
@@ -80,6 +83,36 @@ def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Pa
     finally:
         shutil.rmtree(growing, ignore_errors=True)
     return folder / "index.html"
+
+
+def reference_verdict() -> tuple[list[str], pd.DataFrame]:
+    """What the committed run on all test pairs found, whatever a run on this machine has.
+
+    Returns:
+        Sentences on the numbers of `SHOWN`, the claims and the encoder; and the paper's 30 cells:
+        rows are datasets, columns titles of metrics, cells ``(ours, the paper's, verdict)``. Both
+        empty outside of a checkout.
+    """
+    if not (REFERENCE / "numbers.csv").is_file():
+        return [], pd.DataFrame()
+    counts = pd.read_csv(REFERENCE / "verdict.csv").set_index("method", drop=False)
+    counts = counts[counts["against"] == counts["against"].iloc[0]]
+    kinds = ["exceeds", "agrees", "falls short"]
+    found = {title: counts.loc[name, kinds].tolist() for name, title in SHOWN.items()}
+    (ours, (more, equal, less)), *others = found.items()
+    numbers = f"of the paper's {counts.loc[OURS, 'cells']} numbers {ours} exceeds {more}, agrees "
+    numbers += f"with {equal} and falls short of {less}"
+    for title, (more, equal, less) in others:
+        numbers += f"; {title}: {more}, {equal} and {less}"
+    claims = pd.read_csv(REFERENCE / "claims.csv")["verdict"].value_counts()
+    said = ", ".join(f"{claims[verdict]} {verdict}" for verdict in VERDICTS if verdict in claims)
+    sentences = [numbers, f"of {claims.sum()} claims in the paper's text: {said}"]
+    sentences.append(f"encoder: {load_weights().encoder_title}")
+    cells = pd.read_csv(REFERENCE / "numbers.csv").query("method == @OURS")
+    cells["metric"] = [METRICS[name].title for name in cells["metric"]]
+    cells["cell"] = list(zip(cells["here"], cells["paper"], cells["verdict"], strict=True))
+    order = dict(index=cells["dataset"].unique(), columns=cells["metric"].unique())
+    return sentences, cells.pivot(index="dataset", columns="metric", values="cell").reindex(**order)
 
 
 def notebook_page(notebook: NotebookNode, name: str) -> str:
@@ -137,7 +170,10 @@ def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
     if figure:
         shutil.copy(run.image_figures() / f"{figure}.png", folder / "figure.png")
     total = sum(step.seconds for step in steps)
+    sentences, grid = reference_verdict()
     return {
+        "sentences": sentences,
+        "grid": grid,
         "data": run.data_title,
         "encoder": weights.encoder_title,
         "weights": f"{run.weights.name}, {weights.steps} steps, sha256 {weights.sha256[:12]}",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fusionlib.datasets import Pair
+from fusionlib.files import REPOSITORY
 from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
 from paper import report
@@ -68,7 +69,7 @@ def test_nothing_in_any_page_points_to_another_machine(index):
 
 def test_r52_the_page_says_what_ran_counts_verdicts_and_escapes_names(index):
     page = index.read_text("utf-8")
-    assert "7 &lt;numbers&gt; agree." in page.split("<h2")[1] and "2 pictures differ." in page
+    assert "7 &lt;numbers&gt; agree." in page.split("<h2")[2] and "2 pictures differ." in page
     assert "synthetic scenes" in page and "EfficientNet-Lite0 (ImageNet, not CLIP)" in page
     assert re.search(r'05_compare</a></td>\s*<td class="number">12.3</td>', page)
     counts = re.findall(r'<b>(\d)</b>\s*<span class="verdict (\w+)"', page)
@@ -78,6 +79,19 @@ def test_r52_the_page_says_what_ran_counts_verdicts_and_escapes_names(index):
     assert cells[:9] == ["2", "0.9000", "9.0000", "2", "0.1235", "100.5000", "2", "–", "20.2500"]
     assert "<script>document" not in page
     assert "&lt;script&gt;document.title" in page and "A_b &amp; 5 %" in page
+
+
+def test_first_of_all_stands_what_the_committed_run_found(index):
+    """Cell by cell what README's results block says, which is compared with the tables."""
+    first = index.read_text("utf-8").split("<h2")[1]
+    verdicts = re.findall(r'<td class="(exceeds|agrees|falls-short)">', first)
+    assert len(verdicts) == 30
+    readme = re.sub(r"\s+", " ", (REPOSITORY / "README.md").read_text("utf-8"))
+    said = re.search(r"`full` exceeds (\d+), agrees with (\d+) .*? falls short of (\d+)", readme)
+    counts = [verdicts.count(kind) for kind in ("exceeds", "agrees", "falls-short")]
+    assert counts == [int(number) for number in said.groups()]
+    assert "exceeds {}, agrees with {} and falls short of {}".format(*counts) in first
+    assert re.search(r">TNO</th><td class=\"exceeds\">0\.5872 \(0\.5654\)<br>", first)
 
 
 def test_formulas_are_mathml_with_their_number(index):
