@@ -31,10 +31,12 @@ from fusionlib.images import (
 )
 from fusionlib.levels import LevelsWarning
 from fusionlib.pairing import Pair, first_names
+from fusionlib.palettes import PaletteWarning
 from fusionlib.splits import SPLITS, read_list
 
 Array = np.ndarray
 
+NOTED = {LevelsWarning: "clipped", PaletteWarning: "palette"}  # warning → status of an issue
 MAX_SHIFT = 0.03  # of the width; more is reported
 WIDTH = 256  # shifts are looked for in images of this width
 LEAST_SIDE = 48  # smaller images have too few edges to tell
@@ -122,7 +124,7 @@ def read_pairs(
             ir, vi, notes = _read(pair, reading)
         except (ImageError, PairError) as error:
             hint = _has_colour(pair.ir) is True and _has_colour(pair.vi) is False
-            hint = " The visible image is grey: are the two swapped?" if hint else ""
+            hint = ". The visible image is grey: are the two swapped?" if hint else ""
             if on_bad == "error":
                 raise type(error)(f"{error}{hint}") from error
             issues.append(Issue(pair.dataset, pair.name, "damaged", f"{error}{hint}"))
@@ -148,12 +150,13 @@ def inspect_pairs(
 def _read(pair: Pair, reading: dict) -> tuple[Array, Array, list[tuple[str, str]]]:
     """Both images, and what is doubtful about them: status and text."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LevelsWarning)
+        for category in NOTED:
+            warnings.simplefilter("always", category)
         ir, vi = load_pair(pair, **reading)
     notes = []
     for warning in caught:
-        if issubclass(warning.category, LevelsWarning):
-            notes.append(("clipped", str(warning.message)))
+        if warning.category in NOTED:
+            notes.append((NOTED[warning.category], str(warning.message)))
         else:  # not ours to keep
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno

@@ -52,7 +52,7 @@ def fetch(
     wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
     by_hand = f"By hand: get {url} and put it at {target}."
     if offline:
-        raise DownloadError(f"{wanted} is not there, and this is offline. {by_hand}")
+        raise DownloadError(f"{wanted} is not here, and --offline forbids fetching it. {by_hand}")
 
     def get(url: str, temporary: str, registry: object) -> None:
         os.remove(temporary)  # readable by its owner alone; the new one has the usual rights

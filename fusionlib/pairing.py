@@ -109,9 +109,12 @@ def read_pairs(path: Path | str) -> list[Pair]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PairError(f"{path}: cannot be read as a CSV in UTF-8 ({error})") from error
-    head = text.partition("\n")[0]
+    except OSError as error:
+        raise PairError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise PairError(f"{path}: not a CSV in UTF-8 ({error})") from error
+    head = text.partition("\n")[0].lower()
+    text = head + text[len(head) :]
     rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
     if not {"ir", "vi"} <= set(columns := rows.fieldnames or ()):
         raise PairError(f"{path}: expected the columns ir, vi and perhaps name, not {head!r}")

@@ -6,6 +6,7 @@ are darker than the lukewarm ones, so that people would turn black.
 """
 
 import functools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,10 @@ VIVID = 90  # levels between the channels: most of a rainbow has more, most of a
 _KNOWN = ", ".join((*BENT, *SMOOTH, "rainbow of matplotlib"))
 
 
+class PaletteWarning(UserWarning):
+    """Which palette an image was taken for; nothing in it says which end is hot."""
+
+
 def recognise(image: Array) -> tuple[str, ...]:
     """The palette that an image (H, W, 3) in [0, 1] was coloured with.
 
@@ -121,12 +126,17 @@ def heat(path: Path | str, image: Array) -> Array:
 
     Raises:
         ImageError: no palette known here fits, or several that disagree.
+
+    Warns:
+        PaletteWarning: always, with the name of the palette.
     """
     names = recognise(image)
     if len(names) > 1:
         raise ImageError(f"{path}: {_unclear(names)}")
     if not names:
         raise ImageError(f"{path}: none of the palettes known here fits ({_KNOWN}). {_EXPORT}")
+    text = f"{path}: taken for the palette {names[0]!r}, which ends hot"
+    warnings.warn(f"{text}; --ir-invert if it is the reversed one", PaletteWarning, stacklevel=4)
     levels = np.rint(image.reshape(-1, 3) * 255).astype(np.int32)
     codes, places = np.unique(levels @ [1 << 16, 1 << 8, 1], return_inverse=True)
     far, entry = _trees()[names[0]].query(np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1))

@@ -95,7 +95,7 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_installed_and_run_from_an_empty_folder_it_fuses_trains_and_measures(installed, tmp_path):
+def test_r72_installed_it_works_from_an_empty_folder(installed, tmp_path):
     """The console script, without the checkout; nothing is written into site-packages."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FUSIONLIB_")}
     environment |= {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from fusionlib.errors import ImageError
 from fusionlib.images import read_ir
-from fusionlib.palettes import describe, heat, recognise
+from fusionlib.palettes import PaletteWarning, describe, heat, recognise
 
 RAINBOWS = {"jet": "jet", "turbo": "turbo", "rainbow": "rainbow of matplotlib"}
 BRIGHT = {name: name for name in ("inferno", "plasma", "magma", "viridis", "hot")}
@@ -34,6 +34,13 @@ def coloured(name, values, quality=None):
         image.save(file, "JPEG", quality=quality)
         image = Image.open(file)
     return np.asarray(image).astype(np.float32) / 255
+
+
+def test_r13_the_palette_is_named_since_nothing_says_which_end_is_hot(tmp_path):
+    image = coloured("jet_r", random_heat())
+    with pytest.warns(PaletteWarning, match="'jet', which ends hot; --ir-invert"):
+        found = heat("a.png", image)
+    assert np.abs(1 - found - random_heat()).max() < 3 / 255
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (0.3, 0.6)])

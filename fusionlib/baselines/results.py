@@ -61,7 +61,7 @@ def fetch_results(method: str, *, offline: bool = False) -> int:
         wanted = dict(zip(rows["sha256"], rows["target"], strict=True))
         by_hand = f"By hand: get it, and save as {', '.join(map(str, wanted.values()))}."
         if offline:
-            raise DownloadError(f"{url} is not there, and this is offline. {by_hand}")
+            raise DownloadError(f"--offline forbids fetching {url}. {by_hand}")
         try:
             _lay_out(url, wanted)
         except (OSError, ValueError, FusionError) as error:

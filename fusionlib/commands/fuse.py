@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fusionlib import __version__
@@ -18,7 +19,7 @@ from fusionlib.commands.options import (
     check_device,
     chosen_levels,
 )
-from fusionlib.errors import FusionError, PairError
+from fusionlib.errors import FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
 
 RECORD = "fused.json"
@@ -114,14 +115,20 @@ def _fuse_folders(options: argparse.Namespace) -> None:
     reading = chosen_levels(options, pairs)
     fuser = _load(options)
     record = _record(fuser, options.grey, reading)
-    targets = [out / f"{pair.name}.png" for pair in pairs]
-    done = _done(out / RECORD, record, targets) if options.skip_existing else None
+    done = _done(out / RECORD, record, pairs) if options.skip_existing else None
     given = {"grey": options.grey, "done": done or (), "on_bad": options.on_bad, **reading}
     fused = fuse_files(fuser, pairs, out, issues, **given)
     if done is None:  # first, so that a folder that is not complete says what made it
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / RECORD, f"{json.dumps(record, indent=1)}\n".encode())
-    count = len(list(fused))
+    try:
+        count = len(list(fused))
+    except FusionError:
+        if done is None and not any(out.glob("*.png")):  # an error leaves nothing
+            (out / RECORD).unlink()
+            with suppress(OSError):  # other files
+                out.rmdir()
+        raise
     write_issues(out / "issues.csv", issues)
     there = f" ({len(done)} of them were there)" if done else ""
     _report(f"{count} of {len(pairs)} images in {out}{there}", issues, fuser)
@@ -180,12 +187,13 @@ def _record(fuser, grey: bool, reading: dict[str, object]) -> dict[str, object]:
     return json.loads(json.dumps(record))
 
 
-def _done(path: Path, record: dict[str, object], targets: Collection[Path]) -> set[Path] | None:
+def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] | None:
     """Results of an earlier run with the same record, or None if nothing is there.
 
     Raises:
         FusionError: results are there that something else made.
     """
+    targets = {path.with_name(f"{pair.name}.png"): pair for pair in pairs}
     there = [target for target in targets if target.is_file()]
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -203,13 +211,28 @@ def _done(path: Path, record: dict[str, object], targets: Collection[Path]) -> s
         for name in names
         if old.get(name) != record.get(name)
     ]
-    if other:
+    if other and there:
         raise FusionError(
-            f"--skip-existing: {path} differs: {'; '.join(other)}. Give the options of then, or "
-            f"another folder, or leave --skip-existing out"
+            f"--skip-existing: {path} differs: {'; '.join(other)}. Give the options of that run, "
+            f"or another folder, or leave out --skip-existing"
         )
+    if other:
+        return None
     began = path.stat().st_mtime_ns  # what is older, a run with other options has left
-    return {target for target in there if target.stat().st_mtime_ns >= began}
+    return {target for target in there if _is_result(target, targets[target], began)}
+
+
+def _is_result(target: Path, pair, began: int) -> bool:
+    """Whether an image was made by this run, after its sources, and is whole."""
+    from fusionlib.decoding import decode
+
+    changed = [path.stat().st_mtime_ns for path in (pair.ir, pair.vi) if path.exists()]
+    if target.stat().st_mtime_ns < max(began, *changed):
+        return False
+    try:
+        return decode(target).size > 0
+    except ImageError:
+        return False
 
 
 def _report(what: str, issues: list, fuser) -> None:

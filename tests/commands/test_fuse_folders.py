@@ -246,6 +246,29 @@ def test_r71_results_of_an_older_run_with_other_options_are_made_anew(folders, t
     assert contents(out) != grey
 
 
+def test_r71_cut_off_results_and_those_of_other_sources_are_made_anew(folders, tmp_path, run):
+    out = tmp_path / "out"
+    assert run("fuse", *folders, "-o", out)[0] == 0
+    whole = contents(out)
+    (out / "a.png").write_bytes((out / "a.png").read_bytes()[:300])
+    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0
+    assert contents(out) == whole
+    source = Image.open(folders[0] / "b.png")
+    source.transpose(Image.Transpose.ROTATE_180).save(folders[0] / "b.png")
+    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0
+    assert [path.name for path in whole if path.read_bytes() != whole[path]] == ["b.png"]
+
+
+def test_r62_what_is_refused_leaves_nothing_and_the_advice_works(folders, tmp_path, run):
+    for path in folders[0].iterdir():
+        levels = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 4 + 7000
+        Image.fromarray(levels).save(path)
+    given = ("fuse", *folders, "-o", tmp_path / "out", "--skip-existing")
+    status, _, said = run(*given)
+    assert status == 2 and "--ir-range auto" in said and not (tmp_path / "out").exists()
+    assert run(*given, "--ir-range", "auto")[0] == 0
+
+
 # --- Levels ---------------------------------------------------------------------------------------
 
 
