@@ -17,7 +17,7 @@ import paper.__main__
 from fusionlib.__main__ import _parser
 from fusionlib.commands.options import spread_auto
 from fusionlib.datasets import SCENES
-from fusionlib.metrics import METRICS, PAPER
+from fusionlib.metrics import PAPER
 from fusionlib.recipe import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -26,9 +26,9 @@ PAGES = {
     path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 }
 SHOWN = {
-    "ours, to the letter": "letter",
     "ours": "ours",
-    "Maximum": "maximum",
+    "ours, to the letter": "letter",
+    "Maximum of the two images": "maximum",
     "Laplacian pyramid": "laplacian",
     "SeAFusion": "SeAFusion",
 }
@@ -166,37 +166,32 @@ def test_the_packages_asked_for_are_dependencies():
 
 
 def test_the_results_are_those_of_the_tables():
-    statistics = [
-        pd.read_csv(ROOT / "tables" / "reference" / f"{kind}statistics.csv")
-        for kind in ("", "generalise_")
-    ]
-    here = pd.concat(statistics).set_index(["dataset", "method", "metric"])
+    tables = ROOT / "tables" / "reference"
+    numbers = pd.read_csv(tables / "numbers.csv").set_index(["method", "dataset", "metric"])
     paper = pd.concat(
         pd.read_csv(ROOT / "data" / "paper" / f"table{number}.csv", dtype=str)
         for number in (1, 2, 3)
     )
     paper = paper[paper["method"] == "ours"].set_index("dataset")
     block = re.search("<!-- results -->(.*)<!-- /results -->", README, re.S)[1]
-    reached, shown, dataset = dict.fromkeys(SHOWN.values(), 0), [], None
-    for line in re.findall(r"^\|(.*)\|$", block, re.M)[2:]:
-        name, method, *marked, count = (cell.strip() for cell in line.split("|"))
-        method, cells = method.strip("*"), [cell.strip("*") for cell in marked]
-        bold = [cell.startswith("**") for cell in marked]
-        if name:
-            dataset, n = name.split(", n = ")
-            assert cells == [paper.loc[dataset, metric] for metric in PAPER]
-            continue
-        key = SHOWN[method]
-        shown.append((dataset, key))
-        for metric, cell, is_bold in zip(PAPER, cells, bold, strict=True):
-            row, reported = here.loc[dataset, key, metric], paper.loc[dataset, metric]
-            assert cell == f"{row['mean']:.{len(reported.partition('.')[2])}f}"
-            sign = -1 if METRICS[metric].direction == "lower" else 1
-            assert is_bold == (sign * row["mean"] >= sign * float(reported))
+    grid, counts = re.findall(r"(?:^\|.*\|$\n)+", block, re.M)
+    shown = []
+    for line in grid.splitlines()[2:]:
+        head, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        dataset, n = head.split(", n = ")
+        for metric, cell in zip(PAPER, cells, strict=True):
+            row, reported = numbers.loc["ours", dataset, metric], paper.loc[dataset, metric]
+            mean = f"{row['here']:.{len(reported.partition('.')[2])}f}"
+            mean = f"**{mean}**" if row["reaches"] == "yes" else mean
+            assert cell == f"{mean} ({reported}) {row['verdict'][0].replace('f', 's')}"
             assert int(n) == row["n"]
-        assert count == f"{sum(bold)} of 6"
-        reached[key] += sum(bold)
-    measured = here.index.get_level_values("method")
-    assert shown == [(d, key) for d in paper.index for key in SHOWN.values() if key in measured]
-    for title, key in SHOWN.items():
-        assert key not in measured or f"{title} {reached[key]}" in block
+        shown.append(dataset)
+    assert shown == list(paper.index)
+    verdict = pd.read_csv(tables / "verdict.csv")
+    verdict = verdict[verdict["against"] == "the paper's numbers"].set_index("method")
+    lines = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")] for line in counts.splitlines()
+    ]
+    assert [SHOWN[title] for title, *_ in lines[2:]] == list(SHOWN.values())
+    for title, *found in lines[2:]:
+        assert found == verdict.loc[SHOWN[title], lines[0][1:]].astype(str).tolist()
