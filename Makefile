@@ -10,6 +10,9 @@ JOBS ?= 2
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
+# both from one index, whatever pip.conf adds: builds that do not belong together fail on import
+CPU_TORCH = PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= $(BIN)/python -m pip install --quiet --retries 0 --timeout 10 \
+  --index-url $(CPU_WHEELS) torch torchvision
 # keep freed memory: convolutions on the CPU run in a third of the time
 FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
 
@@ -80,8 +83,7 @@ help:  ## this list
 .venv/current: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	test '$(TORCH)' != cpu || $(BIN)/python -m pip install --quiet --retries 0 --timeout 10 \
-	  --index-url $(CPU_WHEELS) torch torchvision || echo 'PyPI has the wheels instead.'
+	test '$(TORCH)' != cpu || $(CPU_TORCH) || echo '$(CPU_WHEELS) cannot be reached: PyPI has the wheels instead.'
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@$(BIN)/python -c 'import torch as t; print("PyTorch", t.__version__, "with" if t.version.cuda else "without", "CUDA")'
+	@$(BIN)/python -c 'import torch as t, torchvision; print("PyTorch", t.__version__, "with" if t.version.cuda else "without", "CUDA")'
 	touch $@
