@@ -5,18 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from textures import touch
 
 from fusionlib import datasets
 from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs, load_pair, pair_folders
 from fusionlib.errors import DatasetError, ImageError, PairError
 from fusionlib.images import save_image
 from fusionlib.splits import SPLITS, read_split
-
-
-def touch(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
 
 
 @pytest.fixture

@@ -3,15 +3,10 @@
 import unicodedata
 
 import pytest
+from textures import touch
 
 from fusionlib.errors import DatasetError, PairError
 from fusionlib.pairing import Pair, PairingWarning, pair_folders, read_pairs
-
-
-def touch(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
 
 
 @pytest.fixture

@@ -19,3 +19,10 @@ def write_pairs(folder, count, height=40, width=48, seed=0):
             Image.fromarray(values.astype(np.uint8)).save(path)
         pairs.append(Pair("Textures", str(index), *paths))
     return pairs
+
+
+def touch(folder, *names):
+    """Make a folder, and empty files in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()

@@ -230,7 +230,7 @@ def _is_result(target: Path, pair, began: int) -> bool:
     if target.stat().st_mtime_ns < max(began, *changed):
         return False
     try:
-        return decode(target).size > 0
+        return decode(target, max_pixels=sys.maxsize).size > 0
     except ImageError:
         return False
 
