@@ -13,6 +13,7 @@ Images are in [-1, 1]. Shapes: B batch, C width, E length of the encoder's featu
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -55,27 +56,26 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """1×1 convolution, (B, C, H, W) → (B, C', H, W), with weights (C', C, 1, 1)."""
-    is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
-    if is_plain and torch.backends.mkldnn.is_available():
-        # conv2d takes oneDNN, twice as fast here, only if there is more than one thread
-        return torch.mkldnn_convolution(x, weight, None, [0, 0], [1, 1], [1, 1], 1)
-    return F.conv2d(x, weight)
-
-
-def pointwise_then_local(x: Tensor, first: Tensor, local: Tensor) -> Tensor:
-    """1×1 convolution, then a 3×3 one of each channel by itself.
+def convolution(x: Tensor, weight: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
+    """Convolution that keeps H × W and has no bias, and what follows it.
 
     Args:
         x: (B, C, H, W).
-        first: weights of the 1×1 convolution, (C', C, 1, 1).
-        local: weights of the other, (C', 1, 3, 3).
+        weight: (C', C, k, k) with odd k, or (C, 1, k, k) for each channel by itself.
+        activation: of the result.
 
     Returns:
         (B, C', H, W).
     """
-    return F.conv2d(pointwise(x, first), local, padding=1, groups=len(local))
+    padding, groups = weight.shape[-1] // 2, x.shape[1] // weight.shape[1]
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if is_plain and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
+        # what torch.compile calls: oneDNN with any number of threads, the activation in one pass
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, None, [padding] * 2, [1, 1], [1, 1], groups, activation, [], "none"
+        )
+    x = F.conv2d(x, weight, padding=padding, groups=groups)
+    return F.gelu(x) if activation == "gelu" else x
 
 
 class TransposedAttention(nn.Module):
@@ -102,12 +102,12 @@ class TransposedAttention(nn.Module):
     def queries_and_keys(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, 2C, H, W)."""
         part = slice(0, 2 * x.shape[1])
-        return pointwise_then_local(x, self.qkv.weight[part], self.qkv_local.weight[part])
+        return convolution(convolution(x, self.qkv.weight[part]), self.qkv_local.weight[part])
 
     def values(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
         part = slice(2 * x.shape[1], None)
-        return pointwise_then_local(x, self.qkv.weight[part], self.qkv_local.weight[part])
+        return convolution(convolution(x, self.qkv.weight[part]), self.qkv_local.weight[part])
 
     def sums(self, qk: Tensor) -> Tensor:
         """Products of all channels of q and k over the pixels, (B, 2C, H, W) → (B, 2C, 2C)."""
@@ -143,9 +143,10 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        halves = zip(self.expand.weight.chunk(2), self.local.weight.chunk(2), strict=True)
-        gate, value = (pointwise_then_local(x, *weights) for weights in halves)
-        return pointwise(F.gelu(gate) * value, self.project.weight)
+        expand, local = self.expand.weight.chunk(2), self.local.weight.chunk(2)
+        gate = convolution(convolution(x, expand[0]), local[0], "gelu")
+        value = convolution(convolution(x, expand[1]), local[1])
+        return convolution(gate * value, self.project.weight)
 
 
 class RestormerBlock(nn.Module):

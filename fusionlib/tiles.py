@@ -5,7 +5,8 @@ rows or columns away. The exception is MDTA, whose cosines are made of sums over
 block takes two passes over the image: one adds up these sums, one applies what follows from them.
 Both go through row bands that are cut into tiles. Bands bound the memory, because the one feature
 map there is can be overwritten band by band. Tiles make it fast, because what a tile needs stays in
-the processor's cache.
+the processor's cache. On a CPU every thread takes a strip of bands for itself; threads that share
+each single operation spend much of their time waiting for one another.
 
 Feature maps of the whole image are (H, W, C), tiles (1, C, h, w) in channels_last.
 """
@@ -13,6 +14,8 @@ Feature maps of the whole image are (H, W, C), tiles (1, C, h, w) in channels_la
 import copy
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +28,11 @@ TILE = 80  # pixels a side; 170 channels of it, the widest tensor, are 4 MB: the
 GPU_TILE = 1024  # large, so that a GPU has enough to do
 LEAST_TILE = 6  # twice the largest halo
 
+LEAST_STRIP = 32  # rows, below which a strip's halo costs more than another thread gains
+
 Place = tuple[slice, slice]  # rows, columns
+Tile = tuple[Tensor, Place, Place]  # see `Cutter.tiles`
+Result = TypeVar("Result")
 
 
 @torch.inference_mode()
@@ -59,12 +66,19 @@ def fuse_banded(
     scale = net.config.embed**0.5
     kind = net.decoder[-2].weight.dtype
     features = (F.normalize(c) * scale for c in (c_ir, c_vi))
-    out = _decoded(net, ir.to(kind), vi.to(kind), *(c.to(kind) for c in features), tile=tile)
+    inputs = (x.to(kind) for x in (ir, vi, *features))
+    threads = torch.get_num_threads() if ir.device.type == "cpu" else 1
+    if threads == 1:
+        out = _decoded(net, *inputs, Cutter(tile))
+    else:
+        with ThreadPoolExecutor(threads, "tiles", torch.set_num_threads, (1,)) as pool:
+            out = _decoded(net, *inputs, Cutter(tile, threads, pool.map))
+        torch.set_num_threads(threads)  # also for threads that start later
     return out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
 
 
 def _decoded(
-    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, tile: int
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, cut: "Cutter"
 ) -> Tensor:
     """What FD gives, (H, W, 1); the feature map is free again afterwards."""
     height, width = ir.shape[-2:]
@@ -72,18 +86,18 @@ def _decoded(
     f = ir.new_empty(height, width, 2 * channels)  # F_i, F_v, later F_f
     f_ir, f_vi = f[..., :channels], f[..., channels:]
     for image, features, encoder in ((ir, f_ir, net.ire), (vi, f_vi, net.vie)):
-        apply_local(encoder[:2], image[0].permute(1, 2, 0), features, 2, tile)
+        apply_local(encoder[:2], image[0].permute(1, 2, 0), features, 2, cut)
         for block in encoder[2]:
-            apply_block(block, features, tile)
+            apply_block(block, features, cut)
     if net.config.use_cii:
-        apply_local(lambda x: net.cii_ir(x, c_ir, c_vi), f_ir, f_ir, 2, tile)
-        apply_local(lambda x: net.cii_vi(x, c_ir, c_vi), f_vi, f_vi, 2, tile)
+        apply_local(lambda x: net.cii_ir(x, c_ir, c_vi), f_ir, f_ir, 2, cut)
+        apply_local(lambda x: net.cii_vi(x, c_ir, c_vi), f_vi, f_vi, 2, cut)
     if net.config.use_cff:
-        apply_local(lambda x: net.cff(*x.chunk(2, dim=1), c_ir, c_vi), f, f, 3, tile)
+        apply_local(lambda x: net.cff(*x.chunk(2, dim=1), c_ir, c_vi), f, f, 3, cut)
     for block in net.decoder[0]:
-        apply_block(block, f, tile)
+        apply_block(block, f, cut)
     out = ir.new_empty(height, width, 1)
-    apply_local(net.decoder[1:], f, out, 2, tile)
+    apply_local(net.decoder[1:], f, out, 2, cut)
     return out
 
 
@@ -102,39 +116,73 @@ def cuts(length: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
-def tiles(x: Tensor, halo: int, size: int) -> Iterator[tuple[Tensor, Place, Place]]:
-    """Cut an image into tiles that also show ``halo`` pixels of their neighbours.
-
-    At the image's own borders there is no halo, so that there a layer meets the border it would
-    meet in the whole image: zeros around a convolution, replicated pixels around Sobel.
+class Cutter:
+    """Cuts an image into strips, one for each thread, these into bands, these into tiles.
 
     Args:
-        x: (H, W, C); the caller may overwrite the place of each tile as soon as it has it.
-        halo: rows and columns by which a tile is larger on each side; at most half of ``size``.
         size: largest height and width of a tile without its halo.
-
-    Yields:
-        A tile, (1, C, h, w) in channels_last; where in it the part without halo is; where in
-        ``x`` that part belongs.
+        threads: how many strips, if the image is high enough.
+        run: calls a function with each of its arguments, like `map`.
     """
-    # what the neighbours above and to the left were before the caller overwrote them
-    last_rows, last_columns = x.new_empty(halo, *x.shape[1:]), x[:0]
-    for rows in cuts(x.shape[0], size):
-        top = max(0, rows.start - halo)
-        above, last_rows = last_rows, torch.empty_like(last_rows)
-        for columns in cuts(x.shape[1], size):
-            left = max(0, columns.start - halo)
-            around = slice(left, columns.stop + halo)
-            tile = x[top : rows.stop + halo, around].clone(memory_format=torch.contiguous_format)
-            if top < rows.start:
-                tile[:halo] = above[:, around]
-            if left < columns.start:
-                tile[:, :halo] = last_columns
-            inner = _moved(rows, -top), _moved(columns, -left)
-            last_columns = tile[:, inner[1]][:, -halo:].clone()
-            bottom = tile[inner][-halo:]  # fewer rows only in the last band, which nothing follows
-            last_rows[: len(bottom), columns] = bottom
-            yield tile.permute(2, 0, 1)[None], inner, (rows, columns)
+
+    def __init__(self, size: int, threads: int = 1, run: Callable[..., Iterator] = map):
+        self.size, self.threads, self.run = size, threads, run
+
+    def each_strip(
+        self, work: Callable[[Iterator[Tile]], Result], x: Tensor, halo: int
+    ) -> list[Result]:
+        """What ``work`` makes of the tiles of each strip; arguments as in `tiles`."""
+        count = min(self.threads, math.ceil(len(x) / LEAST_STRIP))
+        strips = [  # what lies above and below is copied before another thread overwrites it
+            (rows, x[max(0, rows.start - halo) : rows.start].clone(), x[rows.stop :][:halo].clone())
+            for rows in cuts(len(x), math.ceil(len(x) / count))
+        ]
+
+        @torch.inference_mode()  # a thread starts without
+        def of_strip(strip: tuple[slice, Tensor, Tensor]) -> Result:
+            return work(self.tiles(x, halo, *strip))
+
+        return list((self.run if count > 1 else map)(of_strip, strips))
+
+    def tiles(
+        self, x: Tensor, halo: int, strip: slice, above: Tensor, below: Tensor
+    ) -> Iterator[Tile]:
+        """Cut a strip into tiles that also show ``halo`` pixels of their neighbours.
+
+        At the image's own borders there is no halo, so that there a layer meets the border it
+        would meet in the whole image: zeros around a convolution, replicated pixels around Sobel.
+
+        Args:
+            x: (H, W, C); the caller may overwrite the place of each tile as soon as it has it.
+            halo: pixels by which a tile is larger on each side; at most half of the size.
+            strip: its rows.
+            above: up to ``halo`` rows above it.
+            below: and below.
+
+        Yields:
+            A tile, (1, C, h, w) in channels_last; where in it the part without halo is; where in
+            ``x`` that part belongs.
+        """
+        # what the neighbours above and to the left were before the caller overwrote them
+        last_rows, last_columns = above, x[:0]
+        for part in cuts(strip.stop - strip.start, self.size):
+            rows = _moved(part, strip.start)
+            top = max(0, rows.start - halo)
+            above, last_rows = last_rows, x.new_empty(halo, *x.shape[1:])
+            for columns in cuts(x.shape[1], self.size):
+                left = max(0, columns.start - halo)
+                around = slice(left, columns.stop + halo)
+                tile = x[top : rows.stop + halo, around].clone()
+                tile[: rows.start - top] = above[:, around]
+                if rows.stop == strip.stop:
+                    tile[rows.stop - top :] = below[:, around]
+                if left < columns.start:
+                    tile[:, :halo] = last_columns
+                inner = _moved(rows, -top), _moved(columns, -left)
+                last_columns = tile[:, inner[1]][:, -halo:].clone()
+                bottom = tile[inner][-halo:]  # fewer rows only in a last band: none follows
+                last_rows[: len(bottom), columns] = bottom
+                yield tile.permute(2, 0, 1)[None], inner, (rows, columns)
 
 
 def _moved(part: slice, by: int) -> slice:
@@ -142,7 +190,7 @@ def _moved(part: slice, by: int) -> slice:
 
 
 def apply_local(
-    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, size: int
+    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, cut: Cutter
 ) -> None:
     """Apply a local function tile by tile.
 
@@ -151,39 +199,47 @@ def apply_local(
         x: (H, W, C).
         out: (H, W, C'), overwritten; may be ``x`` itself.
         reach: how far an output pixel looks, in pixels.
-        size: of a tile.
+        cut: how to cut.
     """
-    for tile, inner, place in tiles(x, reach, size):
-        out[place] = function(tile)[0].permute(1, 2, 0)[inner]
+
+    def work(found: Iterator[Tile]) -> None:
+        for tile, inner, place in found:
+            out[place] = function(tile)[0].permute(1, 2, 0)[inner]
+
+    cut.each_strip(work, x, reach)
 
 
-def apply_block(block: RestormerBlock, x: Tensor, size: int) -> None:
+def apply_block(block: RestormerBlock, x: Tensor, cut: Cutter) -> None:
     """Apply a Restormer block to (H, W, C) in place."""
     attention = block.attention
-    mix = attention.mixing(attention_sums(block, x, size)).to(x.dtype)
+    mix = attention.mixing(attention_sums(block, x, cut)).to(x.dtype)
 
     def apply(tile: Tensor) -> Tensor:
         tile = tile.add_(attention.apply_to(attention.values(block.norm_attention(tile)), mix))
         return tile.add_(block.feed_forward(block.norm_feed_forward(tile)))
 
-    apply_local(apply, x, x, 2, size)
+    apply_local(apply, x, x, 2, cut)
 
 
-def attention_sums(block: RestormerBlock, x: Tensor, size: int) -> Tensor:
+def attention_sums(block: RestormerBlock, x: Tensor, cut: Cutter) -> Tensor:
     """`TransposedAttention.sums` of the whole image, added up over its tiles.
 
     Args:
         block: the block.
         x: its input, (H, W, C).
-        size: of a tile.
+        cut: how to cut.
 
     Returns:
         (1, 2C, 2C), in float32 at least: bfloat16 has too few digits for sums.
     """
-    total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
-    for tile, (rows, columns), _ in tiles(x, 1, size):
-        qk = block.attention.queries_and_keys(block.norm_attention(tile))
-        qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
-        qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than copying the rest
-        total = total + block.attention.sums(qk.to(total.dtype))
-    return total
+
+    def work(found: Iterator[Tile]) -> Tensor:
+        total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
+        for tile, (rows, columns), _ in found:
+            qk = block.attention.queries_and_keys(block.norm_attention(tile))
+            qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
+            qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than a copy
+            total = total + block.attention.sums(qk.to(total.dtype))
+        return total
+
+    return sum(cut.each_strip(work, x, 1))
