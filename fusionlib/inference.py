@@ -240,9 +240,10 @@ def reuse_memory() -> bool:
     Returns:
         Whether it took effect (False without glibc).
     """
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # of malloc.h, with M_ before
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
+    settings = (mmap_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)
+    return all(mallopt(*setting) for setting in settings)

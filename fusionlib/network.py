@@ -146,7 +146,8 @@ class GatedFeedForward(nn.Module):
         expand, local = self.expand.weight.chunk(2), self.local.weight.chunk(2)
         gate = convolution(convolution(x, expand[0]), local[0], "gelu")
         value = convolution(convolution(x, expand[1]), local[1])
-        return convolution(gate * value, self.project.weight)
+        gated = gate * value if torch.is_grad_enabled() else gate.mul_(value)  # (B, 2.66 C, H, W)
+        return convolution(gated, self.project.weight)
 
 
 class RestormerBlock(nn.Module):
@@ -224,8 +225,9 @@ def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)  # not F.pad: torch.compile cannot
     x = torch.cat([x[..., :1], x, x[..., -1:]], dim=3)  # differentiate it in channels_last
-    rows = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]  # smoothed down, (B, C, H, W + 2)
-    columns = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]  # smoothed across, (B, C, H + 2, W)
+    # smoothed down, (B, C, H, W + 2), and across, (B, C, H + 2, W)
+    rows = torch.add(x[:, :, :-2], x[:, :, 1:-1], alpha=2).add_(x[:, :, 2:])
+    columns = torch.add(x[..., :-2], x[..., 1:-1], alpha=2).add_(x[..., 2:])
     return rows[..., 2:] - rows[..., :-2], columns[:, :, 2:] - columns[:, :, :-2]
 
 
@@ -269,12 +271,15 @@ class FeatureFusion(nn.Module):
 
     def forward(self, f_ir: Tensor, f_vi: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """2 × (B, C, H, W), 2 × (B, E) → (B, 2C, H, W)."""
-        w_ir = self.ira(c_ir)[:, :, None, None]  # W_i^c, (B, C, 1, 1)
-        w_vi = self.via(c_vi)[:, :, None, None]  # W_v^c, (B, C, 1, 1)
-        f_fused = torch.cat([w_ir * f_ir, w_vi * f_vi], dim=1)  # eq. 3, (B, 2C, H, W)
+        return self.of_both(torch.cat([f_ir, f_vi], dim=1), c_ir, c_vi)
+
+    def of_both(self, f: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
+        """The same with F̂_i and F̂_v side by side, (B, 2C, H, W)."""
+        w = torch.cat([self.ira(c_ir), self.via(c_vi)], dim=1)  # W_i^c, W_v^c, (B, 2C)
+        f_fused = w[:, :, None, None] * f  # eq. 3, (B, 2C, H, W)
         g_x, g_y = sobel(f_fused)
         w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
-        return f_fused + w_spatial * f_fused  # eq. 5
+        return (1 + w_spatial) * f_fused  # F_f + W_s ⊙ F_f, eq. 5
 
 
 class FusionNet(nn.Module):

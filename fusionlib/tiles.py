@@ -93,7 +93,7 @@ def _decoded(
         apply_local(lambda x: net.cii_ir(x, c_ir, c_vi), f_ir, f_ir, 2, cut)
         apply_local(lambda x: net.cii_vi(x, c_ir, c_vi), f_vi, f_vi, 2, cut)
     if net.config.use_cff:
-        apply_local(lambda x: net.cff(*x.chunk(2, dim=1), c_ir, c_vi), f, f, 3, cut)
+        apply_local(lambda x: net.cff.of_both(x, c_ir, c_vi), f, f, 3, cut)
     for block in net.decoder[0]:
         apply_block(block, f, cut)
     out = ir.new_empty(height, width, 1)
