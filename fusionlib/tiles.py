@@ -31,7 +31,6 @@ LEAST_TILE = 6  # twice the largest halo
 LEAST_STRIP = 32  # rows, below which a strip's halo costs more than another thread gains
 
 Place = tuple[slice, slice]  # rows, columns
-Tile = tuple[Tensor, Place, Place]  # see `Cutter.tiles`
 Result = TypeVar("Result")
 
 
@@ -128,61 +127,40 @@ class Cutter:
     def __init__(self, size: int, threads: int = 1, run: Callable[..., Iterator] = map):
         self.size, self.threads, self.run = size, threads, run
 
-    def each_strip(
-        self, work: Callable[[Iterator[Tile]], Result], x: Tensor, halo: int
-    ) -> list[Result]:
-        """What ``work`` makes of the tiles of each strip; arguments as in `tiles`."""
-        count = min(self.threads, math.ceil(len(x) / LEAST_STRIP))
-        strips = [  # what lies above and below is copied before another thread overwrites it
-            (rows, x[max(0, rows.start - halo) : rows.start].clone(), x[rows.stop :][:halo].clone())
-            for rows in cuts(len(x), math.ceil(len(x) / count))
-        ]
+    def strips(self, height: int) -> list[slice]:
+        """Rows of each strip."""
+        count = min(self.threads, math.ceil(height / LEAST_STRIP))
+        return list(cuts(height, math.ceil(height / count)))
 
-        @torch.inference_mode()  # a thread starts without
-        def of_strip(strip: tuple[slice, Tensor, Tensor]) -> Result:
-            return work(self.tiles(x, halo, *strip))
+    def each_strip(self, work: Callable[[slice], Result], height: int) -> list[Result]:
+        """What ``work`` makes of the rows of each strip, all at once."""
+        strips = self.strips(height)
+        run = self.run if len(strips) > 1 else map
+        return list(run(torch.inference_mode()(work), strips))  # threads start without that mode
 
-        return list((self.run if count > 1 else map)(of_strip, strips))
-
-    def tiles(
-        self, x: Tensor, halo: int, strip: slice, above: Tensor, below: Tensor
-    ) -> Iterator[Tile]:
-        """Cut a strip into tiles that also show ``halo`` pixels of their neighbours.
+    def places(
+        self, x: Tensor, halo: int, strip: slice
+    ) -> Iterator[tuple[Place, Place, Place]]:
+        """Where the tiles of a strip are, which also show ``halo`` pixels of their neighbours.
 
         At the image's own borders there is no halo, so that there a layer meets the border it
         would meet in the whole image: zeros around a convolution, replicated pixels around Sobel.
 
         Args:
-            x: (H, W, C); the caller may overwrite the place of each tile as soon as it has it.
-            halo: pixels by which a tile is larger on each side; at most half of the size.
+            x: (H, W, C).
+            halo: pixels by which a tile is larger on each side.
             strip: its rows.
-            above: up to ``halo`` rows above it.
-            below: and below.
 
         Yields:
-            A tile, (1, C, h, w) in channels_last; where in it the part without halo is; where in
-            ``x`` that part belongs.
+            The place in ``x`` of a tile with its halo, of what is no halo, and in the tile of that.
         """
-        # what the neighbours above and to the left were before the caller overwrote them
-        last_rows, last_columns = above, x[:0]
         for part in cuts(strip.stop - strip.start, self.size):
             rows = _moved(part, strip.start)
-            top = max(0, rows.start - halo)
-            above, last_rows = last_rows, x.new_empty(halo, *x.shape[1:])
+            top, bottom = max(0, rows.start - halo), min(x.shape[0], rows.stop + halo)
             for columns in cuts(x.shape[1], self.size):
-                left = max(0, columns.start - halo)
-                around = slice(left, columns.stop + halo)
-                tile = x[top : rows.stop + halo, around].clone()
-                tile[: rows.start - top] = above[:, around]
-                if rows.stop == strip.stop:
-                    tile[rows.stop - top :] = below[:, around]
-                if left < columns.start:
-                    tile[:, :halo] = last_columns
-                inner = _moved(rows, -top), _moved(columns, -left)
-                last_columns = tile[:, inner[1]][:, -halo:].clone()
-                bottom = tile[inner][-halo:]  # fewer rows only in a last band: none follows
-                last_rows[: len(bottom), columns] = bottom
-                yield tile.permute(2, 0, 1)[None], inner, (rows, columns)
+                left, right = max(0, columns.start - halo), min(x.shape[1], columns.stop + halo)
+                around = slice(top, bottom), slice(left, right)
+                yield around, (rows, columns), (_moved(rows, -top), _moved(columns, -left))
 
 
 def _moved(part: slice, by: int) -> slice:
@@ -195,18 +173,40 @@ def apply_local(
     """Apply a local function tile by tile.
 
     Args:
-        function: (1, C, h, w) → (1, C', h, w).
+        function: (1, C, h, w), which it may overwrite, → (1, C', h, w).
         x: (H, W, C).
         out: (H, W, C'), overwritten; may be ``x`` itself.
-        reach: how far an output pixel looks, in pixels.
+        reach: how far an output pixel looks, in pixels; at most half of a tile.
         cut: how to cut.
     """
+    # what lies around a tile, as it was before that was overwritten: around a strip, ...
+    borders = {
+        rows.start: (x[max(0, rows.start - reach) : rows.start].clone(), x[rows.stop :][:reach].clone())
+        for rows in cut.strips(len(x))
+    }
 
-    def work(found: Iterator[Tile]) -> None:
-        for tile, inner, place in found:
-            out[place] = function(tile)[0].permute(1, 2, 0)[inner]
+    def work(strip: slice) -> None:
+        last_rows, below = borders[strip.start]  # ... above a band and to the left of a tile
+        for (rows, columns), place, inner in cut.places(x, reach, strip):
+            tile = x[rows, columns].clone()
+            if columns.start == 0:
+                above, last_rows = last_rows, x.new_empty(reach, *x.shape[1:])
+            tile[: inner[0].start] = above[:, columns]
+            if rows.stop > strip.stop:
+                tile[inner[0].stop :] = below[:, columns]
+            if columns.start < place[1].start:
+                tile[:, :reach] = last_columns
+            last_columns = tile[:, inner[1]][:, -reach:].clone()
+            bottom = tile[inner][-reach:]  # fewer rows only in a last band, which none follows
+            last_rows[: len(bottom), place[1]] = bottom
+            out[place] = function(as_images(tile))[0].permute(1, 2, 0)[inner]
 
-    cut.each_strip(work, x, reach)
+    cut.each_strip(work, len(x))
+
+
+def as_images(x: Tensor) -> Tensor:
+    """(h, w, C) → (1, C, h, w), in channels_last."""
+    return x.permute(2, 0, 1)[None]
 
 
 def apply_block(block: RestormerBlock, x: Tensor, cut: Cutter) -> None:
@@ -233,13 +233,13 @@ def attention_sums(block: RestormerBlock, x: Tensor, cut: Cutter) -> Tensor:
         (1, 2C, 2C), in float32 at least: bfloat16 has too few digits for sums.
     """
 
-    def work(found: Iterator[Tile]) -> Tensor:
+    def work(strip: slice) -> Tensor:
         total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
-        for tile, (rows, columns), _ in found:
-            qk = block.attention.queries_and_keys(block.norm_attention(tile))
+        for around, _, (rows, columns) in cut.places(x, 1, strip):
+            qk = block.attention.queries_and_keys(block.norm_attention(as_images(x[around])))
             qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
             qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than a copy
             total = total + block.attention.sums(qk.to(total.dtype))
         return total
 
-    return sum(cut.each_strip(work, x, 1))
+    return sum(cut.each_strip(work, len(x)))
