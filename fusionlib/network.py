@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)  # BT.601
+SOBEL = torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
 
 @dataclass(frozen=True)
@@ -223,12 +224,12 @@ def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
         Horizontal (right minus left) and vertical (bottom minus top), each (B, C, H, W); a ramp
         of slope s gives 8 s.
     """
-    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)  # not F.pad: torch.compile cannot
-    x = torch.cat([x[..., :1], x, x[..., -1:]], dim=3)  # differentiate it in channels_last
-    # smoothed down, (B, C, H, W + 2), and across, (B, C, H + 2, W)
-    rows = torch.add(x[:, :, :-2], x[:, :, 1:-1], alpha=2).add_(x[:, :, 2:])
-    columns = torch.add(x[..., :-2], x[..., 1:-1], alpha=2).add_(x[..., 2:])
-    return rows[..., 2:] - rows[..., :-2], columns[:, :, 2:] - columns[:, :, :-2]
+    x, channels = F.pad(x, (1, 1, 1, 1), mode="replicate"), x.shape[1]
+    across, down = (
+        F.conv2d(x, kernel.to(x).expand(channels, 1, 3, 3), groups=channels)
+        for kernel in (SOBEL, SOBEL.T)
+    )
+    return across, down
 
 
 class InformationInjection(nn.Module):
