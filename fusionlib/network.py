@@ -69,14 +69,25 @@ def convolution(x: Tensor, weight: Tensor, activation: Literal["none", "gelu"] =
         (B, C', H, W).
     """
     padding, groups = weight.shape[-1] // 2, x.shape[1] // weight.shape[1]
-    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if is_plain and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
-        # what torch.compile calls: oneDNN with any number of threads, the activation in one pass
+    if _is_for_onednn(x, weight):
+        # with any number of threads, and with the activation in the same pass
         return torch.ops.mkldnn._convolution_pointwise(
             x, weight, None, [padding] * 2, [1, 1], [1, 1], groups, activation, [], "none"
         )
     x = F.conv2d(x, weight, padding=padding, groups=groups)
     return F.gelu(x) if activation == "gelu" else x
+
+
+def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
+    if (
+        torch.is_grad_enabled()
+        or x.device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()
+    ):
+        return False
+    if x.dtype == weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return x.dtype == weight.dtype == torch.float32
 
 
 class TransposedAttention(nn.Module):

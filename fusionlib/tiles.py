@@ -15,6 +15,8 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -24,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fusionlib.network import FusionNet, RestormerBlock
 
-TILE = 96  # pixels a side
+TILE = 128  # pixels a side; smaller ones fit the cache, but more of them is halo
 GPU_TILE = 1024  # large, so that a GPU has enough to do
 LEAST_TILE = 6  # twice the largest halo
 
@@ -66,18 +68,13 @@ def fuse_banded(
     kind = net.decoder[-2].weight.dtype
     features = (F.normalize(c) * scale for c in (c_ir, c_vi))
     inputs = (x.to(kind) for x in (ir, vi, *features))
-    threads = torch.get_num_threads() if ir.device.type == "cpu" else 1
-    if threads == 1:
-        out = _decoded(net, *inputs, Cutter(tile))
-    else:
-        with ThreadPoolExecutor(threads, "tiles", torch.set_num_threads, (1,)) as pool:
-            out = _decoded(net, *inputs, Cutter(tile, threads, pool.map))
-        torch.set_num_threads(threads)  # also for threads that start later
+    with scissors(tile, torch.get_num_threads() if ir.device.type == "cpu" else 1) as cut:
+        out = _decoded(net, *inputs, cut)
     return out.to(ir.dtype).permute(2, 0, 1)[None]  # (1, 1, H, W)
 
 
 def _decoded(
-    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, cut: "Cutter"
+    net: FusionNet, ir: Tensor, vi: Tensor, c_ir: Tensor, c_vi: Tensor, cut: "Scissors"
 ) -> Tensor:
     """What FD gives, (H, W, 1); the feature map is free again afterwards."""
     height, width = ir.shape[-2:]
@@ -115,17 +112,19 @@ def cuts(length: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
-class Cutter:
-    """Cuts an image into strips, one for each thread, these into bands, these into tiles.
+@dataclass(frozen=True)
+class Scissors:
+    """Cut an image into strips, one for each thread, these into bands, these into tiles.
 
-    Args:
+    Attributes:
         size: largest height and width of a tile without its halo.
         threads: how many strips, if the image is high enough.
         run: calls a function with each of its arguments, like `map`.
     """
 
-    def __init__(self, size: int, threads: int = 1, run: Callable[..., Iterator] = map):
-        self.size, self.threads, self.run = size, threads, run
+    size: int
+    threads: int = 1
+    run: Callable[..., Iterator] = map
 
     def strips(self, height: int) -> list[slice]:
         """Rows of each strip."""
@@ -134,13 +133,9 @@ class Cutter:
 
     def each_strip(self, work: Callable[[slice], Result], height: int) -> list[Result]:
         """What ``work`` makes of the rows of each strip, all at once."""
-        strips = self.strips(height)
-        run = self.run if len(strips) > 1 else map
-        return list(run(torch.inference_mode()(work), strips))  # threads start without that mode
+        return list(self.run(torch.inference_mode()(work), self.strips(height)))
 
-    def places(
-        self, x: Tensor, halo: int, strip: slice
-    ) -> Iterator[tuple[Place, Place, Place]]:
+    def places(self, x: Tensor, halo: int, strip: slice) -> Iterator[tuple[Place, Place, Place]]:
         """Where the tiles of a strip are, which also show ``halo`` pixels of their neighbours.
 
         At the image's own borders there is no halo, so that there a layer meets the border it
@@ -163,12 +158,25 @@ class Cutter:
                 yield around, (rows, columns), (_moved(rows, -top), _moved(columns, -left))
 
 
+@contextmanager
+def scissors(size: int, threads: int = 1) -> Iterator[Scissors]:
+    """Scissors with threads of their own, each of which computes by itself."""
+    if threads == 1:
+        yield Scissors(size)
+        return
+    try:
+        with ThreadPoolExecutor(threads, "tiles", torch.set_num_threads, (1,)) as pool:
+            yield Scissors(size, threads, pool.map)
+    finally:
+        torch.set_num_threads(threads)  # the 1 would also hold for threads that start later
+
+
 def _moved(part: slice, by: int) -> slice:
     return slice(part.start + by, part.stop + by)
 
 
 def apply_local(
-    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, cut: Cutter
+    function: Callable[[Tensor], Tensor], x: Tensor, out: Tensor, reach: int, cut: Scissors
 ) -> None:
     """Apply a local function tile by tile.
 
@@ -179,37 +187,38 @@ def apply_local(
         reach: how far an output pixel looks, in pixels; at most half of a tile.
         cut: how to cut.
     """
-    # what lies around a tile, as it was before that was overwritten: around a strip, ...
-    borders = {
-        rows.start: (x[max(0, rows.start - reach) : rows.start].clone(), x[rows.stop :][:reach].clone())
+    # what was around a strip, above a band and to the left of a tile before it was overwritten
+    around = {
+        rows.start: (x[: rows.start][-reach:].clone(), x[rows.stop :][:reach].clone())
         for rows in cut.strips(len(x))
     }
 
     def work(strip: slice) -> None:
-        last_rows, below = borders[strip.start]  # ... above a band and to the left of a tile
+        last_rows, below = around[strip.start]
+        last_columns = x[:0]
         for (rows, columns), place, inner in cut.places(x, reach, strip):
-            tile = x[rows, columns].clone()
             if columns.start == 0:
                 above, last_rows = last_rows, x.new_empty(reach, *x.shape[1:])
+            tile = x[rows, columns].clone()
             tile[: inner[0].start] = above[:, columns]
             if rows.stop > strip.stop:
                 tile[inner[0].stop :] = below[:, columns]
-            if columns.start < place[1].start:
-                tile[:, :reach] = last_columns
+            if inner[1].start:
+                tile[:, : inner[1].start] = last_columns
             last_columns = tile[:, inner[1]][:, -reach:].clone()
             bottom = tile[inner][-reach:]  # fewer rows only in a last band, which none follows
             last_rows[: len(bottom), place[1]] = bottom
-            out[place] = function(as_images(tile))[0].permute(1, 2, 0)[inner]
+            out[place] = function(as_image(tile))[0].permute(1, 2, 0)[inner]
 
     cut.each_strip(work, len(x))
 
 
-def as_images(x: Tensor) -> Tensor:
-    """(h, w, C) → (1, C, h, w), in channels_last."""
+def as_image(x: Tensor) -> Tensor:
+    """(h, w, C) → (1, C, h, w), with strides that PyTorch knows as channels_last."""
     return x[None].permute(0, 3, 1, 2)
 
 
-def apply_block(block: RestormerBlock, x: Tensor, cut: Cutter) -> None:
+def apply_block(block: RestormerBlock, x: Tensor, cut: Scissors) -> None:
     """Apply a Restormer block to (H, W, C) in place."""
     attention = block.attention
     mix = attention.mixing(attention_sums(block, x, cut)).to(x.dtype)
@@ -221,7 +230,7 @@ def apply_block(block: RestormerBlock, x: Tensor, cut: Cutter) -> None:
     apply_local(apply, x, x, 2, cut)
 
 
-def attention_sums(block: RestormerBlock, x: Tensor, cut: Cutter) -> Tensor:
+def attention_sums(block: RestormerBlock, x: Tensor, cut: Scissors) -> Tensor:
     """`TransposedAttention.sums` of the whole image, added up over its tiles.
 
     Args:
@@ -236,7 +245,7 @@ def attention_sums(block: RestormerBlock, x: Tensor, cut: Cutter) -> Tensor:
     def work(strip: slice) -> Tensor:
         total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
         for around, _, (rows, columns) in cut.places(x, 1, strip):
-            qk = block.attention.queries_and_keys(block.norm_attention(as_images(x[around])))
+            qk = block.attention.queries_and_keys(block.norm_attention(as_image(x[around])))
             qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
             qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than a copy
             total = total + block.attention.sums(qk.to(total.dtype))

@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusionlib import tiles
@@ -19,11 +21,14 @@ ABLATIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def seeded():
+@pytest.fixture(autouse=True, params=[1, 3], ids=["one thread", "three threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        yield
+        yield request.param
+    torch.set_num_threads(before)
 
 
 def network(**changes):
@@ -94,7 +99,7 @@ def test_sums_over_many_tiles_of_bfloat16_lose_nothing():
     nn.init.ones_(block.attention.qkv_local.weight[..., 1, 1])  # no neighbours
     one = torch.randn(6, 6, SMALL.width, dtype=torch.bfloat16)
     expected, actual = (
-        block.attention.mixing(tiles.attention_sums(block, x, 6))
+        block.attention.mixing(tiles.attention_sums(block, x, tiles.Scissors(6)))
         for x in (one, one.tile(40, 25, 1))
     )
     close(actual, expected, 0.02)
@@ -121,6 +126,7 @@ def test_r16_one_feature_map_is_all_that_grows_with_the_image():
     net, (height, width) = network(), (90, 110)
     images = inputs(height, width)
     limit = 4 * height * width  # more than the images, less than a feature map of C channels
+    torch.set_num_threads(1)  # the mode sees this thread only
     with LargeStorages(limit) as seen:
         tiles.fuse_banded(net, *images, 12)
     assert [s.nbytes() for s in seen.found.values()] == [2 * SMALL.width * height * width * 8]
@@ -148,19 +154,33 @@ def test_cuts_cover_a_length_evenly(length, size):
     assert all(2 * n >= size for n in lengths[:-1])  # a halo fits into one neighbour
 
 
-@pytest.mark.parametrize("halo", [1, 2, 3])
+@pytest.mark.parametrize("reach", [1, 2, 3])
 @pytest.mark.parametrize("size", [6, 9, 50])
-def test_tiles_show_their_neighbours_as_they_were(halo, size):
-    x = torch.rand(23, 31, 4)
-    before, written = x.clone(), torch.zeros(23, 31)
-    for tile, inner, (rows, columns) in tiles.tiles(x, halo, size):
-        top, left = max(0, rows.start - halo), max(0, columns.start - halo)
-        expected = before[top : rows.stop + halo, left : columns.stop + halo]
-        assert torch.equal(tile[0].permute(1, 2, 0), expected)
-        assert torch.equal(tile[0].permute(1, 2, 0)[inner], before[rows, columns])
-        x[rows, columns] = torch.nan
-        written[rows, columns] += 1
-    assert (written == 1).all()
+@pytest.mark.parametrize("shape", [(23, 31), (97, 20), (1, 5)])
+def test_tiles_show_their_neighbours_as_they_were(reach, size, shape, threads):
+    """In place, a sum over neighbours is that of the whole image, in exact integers."""
+    x = torch.randint(-9, 9, (*shape, 4), dtype=torch.float64)
+    window = torch.ones(4, 1, 2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+
+    def blurred(image):
+        return F.conv2d(image, window, padding=reach, groups=4)
+
+    expected = blurred(tiles.as_image(x))[0].permute(1, 2, 0)
+    with tiles.scissors(size, threads) as cut:
+        tiles.apply_local(blurred, x, x, reach, cut)
+    assert torch.equal(x, expected)
+
+
+def test_each_thread_computes_by_itself_and_later_ones_do_not(threads):
+    with tiles.scissors(6, threads) as cut:
+        inside = cut.each_strip(lambda rows: torch.get_num_threads(), 32 * threads)
+    assert inside == [1] * threads
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads
+
+
+def test_a_tile_has_the_layout_that_convolutions_are_fast_in():
+    assert tiles.as_image(torch.rand(4, 5, 3)).is_contiguous(memory_format=torch.channels_last)
 
 
 # --- BatchNorm ------------------------------------------------------------------------------------
