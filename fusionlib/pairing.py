@@ -14,6 +14,7 @@ from fusionlib.errors import DatasetError, PairError
 from fusionlib.images import SUFFIXES
 
 LISTED = 10  # names a message spells out
+ALONE = "no partner of that name"  # why an image is left out
 WAY_ON = "--pairs list.csv (columns ir, vi, name) pairs any names"
 NO_PARTNER = (
     "Every infrared image needs a visible one with the same name (extensions may differ). "
@@ -192,7 +193,7 @@ def _alone(
 ) -> str:
     """Which images of a folder have no partner, for a message; adds them to ``left_out``."""
     orphans = sorted(files[key] for key in files.keys() - others)
-    left_out += [LeftOut(path, "no partner of that name") for path in orphans]
+    left_out += [LeftOut(path, ALONE) for path in orphans]
     return f"only in {folder}: {first_names([p.name for p in orphans])}" if orphans else ""
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from scenes import read_scene
 
 from fusionlib import checks
-from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
+from fusionlib.checks import compare_with_list, inspect_pairs, shift, write_issues
 from fusionlib.datasets import Pair, find_pairs, pair_folders
 from fusionlib.download import prepare
-from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.errors import ImageError, PairError
 from fusionlib.images import luma, pixel_sha256, read_vi, save_image
 from fusionlib.splits import SPLITS
 
@@ -171,9 +171,7 @@ def test_r22_changed_missing_and_extra_files_are_told_apart(folders, listed):
     )
     assert next(i for i in issues if i.status == "changed").detail.endswith(": vi")
     assert not [i for i in compare(folders, listed, part="train") if i.status == "missing"]
-    with pytest.raises(DatasetError, match=rf"1 changed: {first}; 1 unlisted: other.*--allow"):
-        require_listed(issues, "TNO")
-    require_listed([], "TNO")
+    assert checks.summary(issues).startswith(f"1 changed: {first}; 1 unlisted: other")
 
 
 def test_r22_lossless_copies_are_the_listed_images(folders, listed):
@@ -244,13 +242,3 @@ def test_r37_names_that_lead_out_never_become_pairs(name, tmp_path):
     for dataset, pair in (("TNO", name), (name or "../x", "01")):
         with pytest.raises(PairError, match="in a name"):
             Pair(dataset, pair, tmp_path / "ir.png", tmp_path / "vi.png")
-
-
-def test_r07_a_float_infrared_image_with_its_range_is_no_damage(tmp_path):
-    levels = np.linspace(0, 100, 40 * 48, dtype=np.float32).reshape(40, 48)
-    Image.fromarray(levels).save(tmp_path / "ir.tif")
-    Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(tmp_path / "vi.png")
-    pair = Pair("", "a", tmp_path / "ir.tif", tmp_path / "vi.png")
-    assert checks.inspect_pairs([pair], ir_range=(0, 100)) == ([pair], [])
-    with pytest.raises(ImageError, match="ir_range"):
-        checks.inspect_pairs([pair])

@@ -145,14 +145,14 @@ def test_prepare_refuses_one_name_twice(tmp_path):
     with pytest.raises(PairError, match="one stem"):
         prepare("MSRS", source, tmp_path / "root")
     parts = [f"M3FD_{part}/{side}/1.png" for part in ("A", "B") for side in ("Ir", "Vis")]
-    with pytest.raises(DatasetError, match=r"'1' is both .*give one folder"):
+    with pytest.raises(DatasetError, match=r"'1' is both .*give one"):
         prepare("M3FD", tree(tmp_path / "two", *parts), tmp_path / "root")
 
 
 def test_prepare_refuses_pairs_that_do_not_fit(tmp_path):
     source = tree(tmp_path / "source", "ir/b.png")
     png(source / "vi" / "b.png", size=(12, 8))
-    sizes = r"ir.b\.png and .*vi.b\.png: sizes differ: 6×4 and 12×8"
+    sizes = r"ir.b\.png is 6×4 but .*vi.b\.png is 12×8"
     with pytest.raises(DatasetError, match=sizes):
         prepare("M3FD", source, tmp_path / "root")
     (source / "vi" / "b.png").write_bytes(b"text")

@@ -23,7 +23,6 @@ from fusionlib.splits import (
     read_split,
     split_pairs,
     split_rule,
-    status,
 )
 
 PAPER = {"RoadScene": (200, 20), "LLVIP": (201, 20), "MSRS": (217, 20), "M3FD": (230, 20)}
@@ -324,22 +323,6 @@ def test_r23_no_image_is_learned_in_one_dataset_and_tested_in_another():
         side.update((row["sha256_ir"], row["sha256_vi"]))
     assert len(tested) > 200 and len(learned) > 500
     assert not learned & tested
-
-
-def test_status_counts_what_is_there(tmp_path):
-    names = {"MSRS": [row["name"] for row in rows("MSRS")], "M3FD": [str(i) for i in range(10)]}
-    for dataset, side in ((dataset, side) for dataset in names for side in ("ir", "vi")):
-        (tmp_path / dataset / side).mkdir(parents=True)
-        for name in names[dataset]:
-            (tmp_path / dataset / side / f"{name}.png").touch()
-    table = {row.pop("dataset"): list(row.values()) for row in status(tmp_path)}
-    assert table == {
-        "RoadScene": [0, 0, 0, 0, 200, 20, 221, "drawn"],
-        "LLVIP": [0, 0, 0, 0, 201, 20, 100, "drawn"],
-        "MSRS": [237, 217, 11, 20, 217, 20, 0, "committed"],
-        "M3FD": [10, 5, 1, 5, 230, 20, 76, "drawn"],
-        "TNO": [0, 0, 0, 0, 0, 55, 64, "drawn"],
-    }
 
 
 # The images themselves, where they are

@@ -18,6 +18,7 @@ from fusionlib.commands.options import (
     add_reading,
     check_device,
     chosen_levels,
+    counted,
 )
 from fusionlib.errors import FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
@@ -131,7 +132,7 @@ def _fuse_folders(options: argparse.Namespace) -> None:
         raise
     write_issues(out / "issues.csv", issues)
     there = f" ({len(done)} of them were there)" if done else ""
-    _report(f"{count} of {len(pairs)} images in {out}{there}", issues, fuser)
+    _report(f"{count} of {counted(len(pairs), 'image')} in {out}{there}", issues, fuser)
     if not count:
         raise PairError(f"nothing was fused: {out / 'issues.csv'} has the reasons")
 

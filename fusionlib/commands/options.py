@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fusionlib.errors import FusionError, ImageError
@@ -36,6 +37,11 @@ def _level(text: str) -> float | str:
 _level.__name__ = "number"  # in argparse's messages
 PRECISIONS = ["fp32", "bf16"]
 RANGES = ("--ir-range", "--vi-range")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def add_flags(parser: argparse.ArgumentParser, flags: dict[str, str]) -> None:
@@ -123,6 +129,37 @@ def _is_readable(path: Path, frame: int | None, **limit: int) -> bool:
     except ImageError:
         return False
     return True
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """The option ``--pairs``; see `own_pairs`."""
+    about = "your own pairs: two folders, IR_DIR VI_DIR, or a CSV with the columns ir, vi, name"
+    parser.add_argument("--pairs", nargs="+", type=Path, metavar="PATH", help=about)
+
+
+def own_pairs(options: argparse.Namespace, name: str | None = None) -> tuple[str, list]:
+    """The pairs of ``--pairs`` and what they are called: as given, or after their folder."""
+    from fusionlib.datasets import DATASETS, name_of_folders
+    from fusionlib.pairing import pair_folders, read_pairs
+
+    if name in DATASETS:
+        raise FusionError(f"--dataset {name} is a dataset of the paper: name --pairs otherwise")
+    name = name or name_of_folders(*options.pairs[:2])
+    if len(options.pairs) == 1:
+        pairs = [replace(pair, dataset=name) for pair in read_pairs(options.pairs[0])]
+    elif len(options.pairs) == 2:
+        pairs = pair_folders(*options.pairs, name, follow_links=options.follow_links)
+    else:
+        raise FusionError("--pairs: expected IR_DIR VI_DIR, or one CSV")
+    if not pairs:
+        raise FusionError(f"--pairs {' '.join(map(str, options.pairs))}: no pairs of images")
+    return name, pairs
+
+
+def given_levels(options: argparse.Namespace, pairs: list) -> dict[str, object]:
+    """What was asked for of `chosen_levels`, without the defaults."""
+    levels = chosen_levels(options, pairs)
+    return {k: v for k, v in levels.items() if v is not None and v is not False and v != "grey"}
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:

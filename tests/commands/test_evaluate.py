@@ -89,7 +89,7 @@ def test_r69_own_pairs_need_no_list_and_their_folder_no_option(results, tmp_path
     assert status == 2 and "no list divides MyCams" in told
     (tmp_path / "list.csv").write_text(f"ir,vi\n{folder}/ir/a.png,{folder}/vi/a.png\n")
     status, said, _ = run("evaluate", fused, "--pairs", tmp_path / "list.csv", "--metrics", "ag")
-    assert status == 0 and said.startswith("mine, list, 1 of 1 pairs")  # of the four images
+    assert status == 0 and said.startswith("mine, list, 1 of 1 pair")  # of the four images
     assert run("evaluate", fused)[0] == 2
 
 

@@ -27,7 +27,7 @@ def test_two_files_become_one_in_colour(pair, tmp_path, run):
 def test_two_folders_become_one_and_grey_means_grey(pair, tmp_path, run):
     folders = (tmp_path / "ir", tmp_path / "vi")
     status, said, _ = run("fuse", *folders, "-o", tmp_path / "out", "--grey")
-    assert status == 0 and "1 of 1 images" in said
+    assert status == 0 and "1 of 1 image " in said
     assert Image.open(tmp_path / "out" / "camp.png").mode == "L"
 
 
