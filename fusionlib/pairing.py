@@ -97,12 +97,13 @@ def pair_folders(
     return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in both]
 
 
-def read_pairs(path: Path | str) -> list[Pair]:
+def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
     """Pairs of a CSV with the columns ir, vi and, if wanted, name, in its order.
 
     Args:
         path: the CSV, separated by commas or, as Excel may write it, semicolons; the files in it
             are relative to its folder. Without a name a pair is called as its visible image.
+        dataset: written into the pairs.
 
     Raises:
         PairError: not such a CSV, an empty cell, or two pairs with one name.
@@ -125,7 +126,7 @@ def read_pairs(path: Path | str) -> list[Pair]:
         if not (ir and vi) or row.get(None):
             raise PairError(f"{path}, line {rows.line_num}: expected {', '.join(columns)}")
         ir, vi = (path.parent / Path(file).expanduser() for file in (ir, vi))
-        pair = Pair("", unicodedata.normalize("NFC", name or vi.stem), ir, vi)
+        pair = Pair(dataset, unicodedata.normalize("NFC", name or vi.stem), ir, vi)
         if pairs.setdefault(pair.name.casefold(), pair) is not pair:
             raise PairError(
                 f"{path}, line {rows.line_num}: a second pair called {pair.name!r}; results are "

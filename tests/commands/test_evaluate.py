@@ -13,6 +13,9 @@ from fusionlib.evaluation import read_values
 from fusionlib.images import save_image
 from fusionlib.splits import split_pairs
 
+# the pairs of these tests are made here, so no list has them
+TNO = ("--dataset", "TNO", "--jobs", "1", "--allow-unlisted")
+
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
@@ -27,11 +30,8 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "mine"
 
 
-UNLISTED = ("--allow-unlisted",)  # the pairs of these tests are made here
-
-
 def evaluated(run, results, *more):
-    return run("evaluate", results, "--dataset", "TNO", "--jobs", "1", *UNLISTED, *more)
+    return run("evaluate", results, *TNO, *more)
 
 
 def test_evaluate_prints_means_with_intervals_and_writes_each_value(results, tmp_path, run):
