@@ -19,16 +19,9 @@ from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
 from fusionlib.datasets import check_pair, load_pair
-from fusionlib.errors import DatasetError, FusionError, ImageError, PairError
+from fusionlib.errors import FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
-from fusionlib.images import (
-    aspect,
-    image_size,
-    is_grey,
-    luma,
-    pixel_sha256,
-    read_vi,
-)
+from fusionlib.images import aspect, image_size, is_grey, luma, pixel_sha256, read_vi
 from fusionlib.levels import LevelsWarning
 from fusionlib.pairing import Pair, first_names
 from fusionlib.palettes import PaletteWarning
@@ -82,14 +75,8 @@ def require_fitting(
     pairs: Sequence[Pair], *, resize: str | None = None, frame: int | None = None
 ) -> None:
     """Raise PairError if the headers show pairs that cannot be read, or of differing sizes."""
-    wrong = []
-    for pair in pairs:
-        reason = check_pair(pair, resize=resize, frame=frame)
-        if reason.startswith("sizes differ"):
-            way = "--resize ir-to-vi scales the infrared image"
-            reason = f"{pair.ir} and {pair.vi}: {reason} ({way})"
-        wrong += [reason] * bool(reason)
-    if wrong:
+    reasons = [check_pair(pair, resize=resize, frame=frame) for pair in pairs]
+    if wrong := [reason for reason in reasons if reason]:
         more = (
             f"; {len(wrong)} of {len(pairs)} pairs cannot be fused, --on-bad skip leaves them out"
         )
@@ -265,15 +252,6 @@ def summary(issues: Sequence[Issue]) -> str:
     for issue in issues:
         names.setdefault(issue.status, []).append(issue.name or issue.detail)
     return "; ".join(f"{len(of)} {status}: {first_names(of)}" for status, of in names.items())
-
-
-def require_listed(issues: Sequence[Issue], dataset: str) -> None:
-    """Raise DatasetError if there are images that are not those of the committed list."""
-    if issues:
-        raise DatasetError(
-            f"{dataset} is not as in data/splits/{dataset}.csv: {summary(issues)}. Numbers of "
-            f"other images cannot be compared; --allow-unlisted measures them and marks the table."
-        )
 
 
 def write_issues(path: Path | str, issues: Sequence[Issue]) -> Path:

@@ -1,6 +1,7 @@
 """The five datasets: where their files are, which belong together, which train and which test."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -223,11 +224,7 @@ def load_pair(
     if ir.shape == vi.shape[:2]:
         return ir, vi
     if resize != "ir-to-vi":
-        raise PairError(
-            f"{pair.ir} is {ir.shape[1]}×{ir.shape[0]} but {pair.vi} is "
-            f"{vi.shape[1]}×{vi.shape[0]}; the two must be registered and of one size "
-            f"(--resize ir-to-vi scales the infrared image)"
-        )
+        raise PairError(_other_sizes(pair, ir.shape, vi.shape))
     scaled = Image.fromarray(ir).resize(vi.shape[1::-1], Image.Resampling.BICUBIC)
     return np.clip(np.asarray(scaled), 0, 1), vi
 
@@ -238,4 +235,11 @@ def check_pair(pair: Pair, *, resize: str | None = None, frame: int | None = Non
         ir, vi = image_size(pair.ir, frame), image_size(pair.vi, frame)
     except ImageError as error:
         return str(error)
-    return "" if resize or ir == vi else f"sizes differ: {ir[1]}×{ir[0]} and {vi[1]}×{vi[0]}"
+    return "" if resize or ir == vi else _other_sizes(pair, ir, vi)
+
+
+def _other_sizes(pair: Pair, ir: Sequence[int], vi: Sequence[int]) -> str:
+    return (
+        f"{pair.ir} is {ir[1]}×{ir[0]} but {pair.vi} is {vi[1]}×{vi[0]}; the two must be "
+        "registered and of one size (--resize ir-to-vi scales the infrared image)"
+    )

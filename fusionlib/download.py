@@ -15,7 +15,7 @@ import pooch
 from fusionlib.datasets import DATASETS, REAL, check_pair
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
-from fusionlib.pairing import Pair, first_names, images_by_stem
+from fusionlib.pairing import ALONE, Pair, first_names, images_by_stem, pair_folders
 
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
@@ -226,17 +226,15 @@ def prepare(
 
 def _find_pairs(dataset: str, source: Path, skip_orphans: bool) -> dict[str, Pair]:
     """Name in lower case → pair, of all pairs below a folder."""
-    pairs, orphans = {}, []
-    for folders in _halves(dataset, source):
-        ir, vi = (images_by_stem(folder) for folder in folders)
-        orphans += [str((ir | vi)[stem].relative_to(source)) for stem in sorted(ir.keys() ^ vi)]
-        for stem in sorted(ir.keys() & vi):
-            pair = Pair(dataset, stem, ir[stem], vi[stem])
+    pairs, left_out = {}, []
+    for ir, vi in _halves(dataset, source):
+        for pair in pair_folders(ir, vi, dataset, on_bad="skip", left_out=left_out):
             if problem := check_pair(pair):
-                raise DatasetError(f"{pair.ir} and {pair.vi}: {problem}.")
-            if (twin := pairs.setdefault(stem.casefold(), pair)) is not pair:
-                raise DatasetError(f"{stem!r} is both {twin.ir} and {pair.ir}: give one folder.")
-    if orphans:
+                raise DatasetError(problem)
+            twin = pairs.setdefault(pair.name.casefold(), pair)
+            if twin is not pair:
+                raise DatasetError(f"{pair.name!r} is both {twin.ir} and {pair.ir}: give one.")
+    if orphans := [str(p.relative_to(source)) for p, reason in left_out if reason == ALONE]:
         text = f"{len(orphans)} files without their other half: {first_names(orphans)}."
         if not skip_orphans:
             raise DatasetError(f"{source}: {text} Complete them, or skip them with --skip-orphans.")

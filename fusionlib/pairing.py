@@ -14,6 +14,7 @@ from fusionlib.errors import DatasetError, PairError
 from fusionlib.images import SUFFIXES
 
 LISTED = 10  # names a message spells out
+ALONE = "no partner of that name"  # why an image is left out
 WAY_ON = "--pairs list.csv (columns ir, vi, name) pairs any names"
 NO_PARTNER = (
     "Every infrared image needs a visible one with the same name (extensions may differ). "
@@ -96,12 +97,13 @@ def pair_folders(
     return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in both]
 
 
-def read_pairs(path: Path | str) -> list[Pair]:
+def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
     """Pairs of a CSV with the columns ir, vi and, if wanted, name, in its order.
 
     Args:
         path: the CSV, separated by commas or, as Excel may write it, semicolons; the files in it
             are relative to its folder. Without a name a pair is called as its visible image.
+        dataset: written into the pairs.
 
     Raises:
         PairError: not such a CSV, an empty cell, or two pairs with one name.
@@ -124,7 +126,7 @@ def read_pairs(path: Path | str) -> list[Pair]:
         if not (ir and vi) or row.get(None):
             raise PairError(f"{path}, line {rows.line_num}: expected {', '.join(columns)}")
         ir, vi = (path.parent / Path(file).expanduser() for file in (ir, vi))
-        pair = Pair("", unicodedata.normalize("NFC", name or vi.stem), ir, vi)
+        pair = Pair(dataset, unicodedata.normalize("NFC", name or vi.stem), ir, vi)
         if pairs.setdefault(pair.name.casefold(), pair) is not pair:
             raise PairError(
                 f"{path}, line {rows.line_num}: a second pair called {pair.name!r}; results are "
@@ -192,7 +194,7 @@ def _alone(
 ) -> str:
     """Which images of a folder have no partner, for a message; adds them to ``left_out``."""
     orphans = sorted(files[key] for key in files.keys() - others)
-    left_out += [LeftOut(path, "no partner of that name") for path in orphans]
+    left_out += [LeftOut(path, ALONE) for path in orphans]
     return f"only in {folder}: {first_names([p.name for p in orphans])}" if orphans else ""
 
 

@@ -184,34 +184,6 @@ def read_list(dataset: str, splits: Path | str = SPLITS) -> dict[str, Listed]:
     return rows
 
 
-def status(root: Path | str) -> list[dict[str, object]]:
-    """One row a dataset: pairs present, how they are divided, and what the paper had.
-
-    Raises:
-        PairError, DatasetError: see `find_pairs`.
-    """
-    rows = []
-    for name in REAL:
-        pairs = find_pairs(root, name)
-        parts = split_pairs(pairs, name)
-        count = {part: len(found) for part, found in parts.items()}
-        listed = read_list(name).keys()
-        rows.append(
-            {
-                "dataset": name,
-                "pairs": len(pairs),
-                "train": count["train"] + count["val"],
-                "of it val": count["val"],
-                "test": count["test"],
-                "train (paper)": DATASETS[name].train,
-                "test (paper)": DATASETS[name].test,
-                "listed but missing": len(listed - {pair.name for pair in pairs}),
-                "split": split_rule(parts, name),
-            }
-        )
-    return rows
-
-
 def find_parts(
     given: str | None = None,
     most: int | None = None,

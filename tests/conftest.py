@@ -22,6 +22,14 @@ def no_network(monkeypatch):
 
 
 @pytest.fixture
+def folders(tmp_path):
+    """Two empty folders, ir/ and vi/."""
+    for side in ("ir", "vi"):
+        (tmp_path / side).mkdir()
+    return tmp_path / "ir", tmp_path / "vi"
+
+
+@pytest.fixture
 def put(tmp_path):
     """Write bytes, or an image in the format of the suffix, and return the path."""
 

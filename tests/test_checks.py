@@ -11,10 +11,10 @@ from PIL import Image
 from scenes import read_scene
 
 from fusionlib import checks
-from fusionlib.checks import compare_with_list, inspect_pairs, require_listed, shift, write_issues
+from fusionlib.checks import compare_with_list, inspect_pairs, shift, write_issues
 from fusionlib.datasets import Pair, find_pairs, pair_folders
 from fusionlib.download import prepare
-from fusionlib.errors import DatasetError, ImageError, PairError
+from fusionlib.errors import ImageError, PairError
 from fusionlib.images import luma, pixel_sha256, read_vi, save_image
 from fusionlib.splits import SPLITS
 
@@ -62,11 +62,10 @@ def test_r04_damaged_pairs_are_an_error_or_left_out_and_listed(folders, tmp_path
     assert str(damaged) in rows[1]["detail"]
 
 
-@pytest.mark.parametrize("target", ["outside", "nowhere"])
-def test_r18_links_out_of_the_folder_are_followed_only_on_request(folders, tmp_path, target):
+def test_r18_links_out_of_the_folder_are_followed_only_on_request(folders, tmp_path):
     link, outside = folders[0] / f"{SCENES[0]}.png", tmp_path / "outside.png"
     link.rename(outside)
-    link.symlink_to(outside if target == "outside" else tmp_path / "nowhere.png")
+    link.symlink_to(outside)
     for read in (
         functools.partial(pair_folders, *folders),
         functools.partial(find_pairs, tmp_path, "TNO"),
@@ -75,26 +74,25 @@ def test_r18_links_out_of_the_folder_are_followed_only_on_request(folders, tmp_p
         with pytest.raises(PairError, match=r"dusk_camp\.png is a link out of its .*--follow"):
             read()
     assert not (tmp_path / "root" / "TNO").exists()
-    if target == "outside":
-        assert len(inspect_pairs(pair_folders(*folders, follow_links=True))[0]) == 3
-        return
+    assert len(inspect_pairs(pair_folders(*folders, follow_links=True))[0]) == 3
+    outside.unlink()
     with pytest.raises(PairError, match="not a file"):
         find_pairs(tmp_path, "TNO", follow_links=True)
 
 
-def test_r18_links_within_the_folder_and_linked_folders_are_fine(folders, tmp_path):
+def test_r18_links_within_the_folder_and_linked_folders_are_fine_and_no_files_named(
+    folders, tmp_path
+):
     for folder in folders:
         (folder / "again.png").symlink_to(folder / f"{SCENES[0]}.png")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "TNO").symlink_to(tmp_path / "TNO")
     assert len(find_pairs(tmp_path / "root", "TNO")) == 4
-
-
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_r18_what_is_no_file_is_named(folders, make):
-    make(folders[1] / "x.png")
-    with pytest.raises(PairError, match=r"x\.png: not a file"):
-        pair_folders(*folders)
+    for make, undo in ((os.mkdir, os.rmdir), (os.mkfifo, os.unlink)):
+        make(folders[1] / "x.png")
+        with pytest.raises(PairError, match=r"x\.png: not a file"):
+            pair_folders(*folders)
+        undo(folders[1] / "x.png")
 
 
 def test_r20_swapped_folders_are_pointed_out(folders):
@@ -171,9 +169,7 @@ def test_r22_changed_missing_and_extra_files_are_told_apart(folders, listed):
     )
     assert next(i for i in issues if i.status == "changed").detail.endswith(": vi")
     assert not [i for i in compare(folders, listed, part="train") if i.status == "missing"]
-    with pytest.raises(DatasetError, match=rf"1 changed: {first}; 1 unlisted: other.*--allow"):
-        require_listed(issues, "TNO")
-    require_listed([], "TNO")
+    assert checks.summary(issues).startswith(f"1 changed: {first}; 1 unlisted: other")
 
 
 def test_r22_lossless_copies_are_the_listed_images(folders, listed):
@@ -244,13 +240,3 @@ def test_r37_names_that_lead_out_never_become_pairs(name, tmp_path):
     for dataset, pair in (("TNO", name), (name or "../x", "01")):
         with pytest.raises(PairError, match="in a name"):
             Pair(dataset, pair, tmp_path / "ir.png", tmp_path / "vi.png")
-
-
-def test_r07_a_float_infrared_image_with_its_range_is_no_damage(tmp_path):
-    levels = np.linspace(0, 100, 40 * 48, dtype=np.float32).reshape(40, 48)
-    Image.fromarray(levels).save(tmp_path / "ir.tif")
-    Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(tmp_path / "vi.png")
-    pair = Pair("", "a", tmp_path / "ir.tif", tmp_path / "vi.png")
-    assert checks.inspect_pairs([pair], ir_range=(0, 100)) == ([pair], [])
-    with pytest.raises(ImageError, match="ir_range"):
-        checks.inspect_pairs([pair])

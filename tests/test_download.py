@@ -1,9 +1,9 @@
 """Fetching and unpacking; rows 24 to 29 of the table of faults, against a local server."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
-import io
 import os
 import stat
 import subprocess
@@ -13,8 +13,9 @@ import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
-from PIL import Image
+from image_files import encode
 
 from fusionlib import download as module
 from fusionlib.datasets import DATASETS
@@ -177,16 +178,14 @@ def test_extract_gives_every_file_its_bytes(tmp_path):
     assert len(list(target.rglob("*"))) == 6
 
 
+WAYS_OUT = ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")
 OUT, TWICE, NEVER = "leads out", "has the name of another member", "cannot be unpacked"
 
 
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        *(
-            (["f", f"{way}evil"], f"evil.*{OUT}")
-            for way in ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")
-        ),
+        *((["f", f"{way}evil"], f"evil.*{OUT}") for way in WAYS_OUT),
         *((["straße", "STRASSE"], TWICE), (["caf\u00e9", "cafe\u0301"], TWICE)),
         *((["a/f", "a//./f"], TWICE), (["a\\f", "a/f"], TWICE)),
         *((["a", "a/f"], NEVER), ([".", "f"], NEVER), (["n" * 300, "f"], NEVER)),
@@ -197,17 +196,14 @@ def test_r26_name_that_leads_out(tmp_path, names, match):
     assert not list(tmp_path.parent.glob("evil"))
 
 
-def test_r26_name_that_is_cut_at_a_zero_byte(tmp_path):
+def test_r26_links_devices_and_names_that_are_cut_at_a_zero_byte(tmp_path):
+    for mode in (stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666):
+        info = zipfile.ZipInfo("odd")
+        info.create_system, info.external_attr = 3, mode << 16
+        assert_refused(zip_of(tmp_path / "a.zip", {info: b"/etc/passwd"}), "'odd' is a link")
     archive = zip_of(tmp_path / "a.zip", {"ab": b"x"})
     archive.write_bytes(archive.read_bytes().replace(b"ab", b"a\0"))
     assert_refused(archive, OUT)
-
-
-@pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666])
-def test_r26_links_and_devices(tmp_path, mode):
-    info = zipfile.ZipInfo("odd")
-    info.create_system, info.external_attr = 3, mode << 16
-    assert_refused(zip_of(tmp_path / "a.zip", {info: b"/etc/passwd"}), "'odd' is a link")
 
 
 def test_r27_bomb(tmp_path, monkeypatch):
@@ -243,45 +239,38 @@ def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
         assert_refused(archive, "cannot be unpacked.*unpack it and give the folder")
 
 
-def archive_of(*names):
-    """Bytes of a zip with a small image for each name."""
-    image, archive = io.BytesIO(), io.BytesIO()
-    Image.new("L", (6, 4)).save(image, "PNG")
-    zip_of(archive, dict.fromkeys(names, image.getvalue()))
-    return archive.getvalue()
+IMAGE = encode(np.zeros((4, 6), np.uint8), "PNG")
+
+
+@pytest.fixture
+def get(tmp_path):
+    """Download a dataset; zips go to cache/."""
+    return functools.partial(download, root=tmp_path / "root", cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("dataset", ["LLVIP", "M3FD", "TNO"])
-def test_r29_download_by_hand_says_where_and_how(tmp_path, dataset, capsys):
+def test_r29_download_by_hand_says_where_and_how_and_takes_the_zip(get, tmp_path, dataset, capsys):
     with pytest.raises(DownloadError) as error:
-        download(dataset, tmp_path / "root", cache=tmp_path / "cache")
+        get(dataset)
     command = f"python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
-    for text in (
-        DATASETS[dataset].page,
-        "ownload",
-        command,
-        str(tmp_path / f"cache/{dataset}.zip"),
-    ):
-        assert text in str(error.value)
+    place = tmp_path / "cache" / f"{dataset}.zip"
+    assert all(text in str(error.value) for text in (DATASETS[dataset].page, command, str(place)))
     assert terms(dataset) in capsys.readouterr().out and left_in(tmp_path) == []
-
-
-def test_r25_zip_put_into_the_cache_by_hand_is_used(tmp_path):
-    (tmp_path / "cache").mkdir()
-    archive = archive_of("LLVIP/infrared/train/1.png", "LLVIP/visible/train/1.png")
-    (tmp_path / "cache" / "LLVIP.zip").write_bytes(archive)
-    assert download("LLVIP", tmp_path / "root", cache=tmp_path / "cache", offline=True) == 1
+    place.parent.mkdir()
+    zip_of(place, {f"{side}/1.png": IMAGE for side in ("ir", "vi")})
+    assert get(dataset, offline=True) == 1
     with pytest.raises(DownloadError, match=r"RoadScene\.zip .*offline.*ab71420"):
-        download("RoadScene", tmp_path / "root", cache=tmp_path / "cache", offline=True)
+        get("RoadScene", offline=True)
 
 
-def test_r29_download_shows_terms_once_and_keeps_them(server, tmp_path, monkeypatch, capsys):
-    server.bodies["/msrs"] = archive_of("MSRS-main/train/ir/1D.png", "MSRS-main/train/vi/1D.png")
+def test_r29_download_shows_terms_once_and_keeps_them(server, get, tmp_path, monkeypatch, capsys):
+    files = {f"MSRS-main/train/{side}/1D.png": IMAGE for side in ("ir", "vi")}
+    server.bodies["/msrs"] = zip_of(tmp_path / "a.zip", files).read_bytes()
     source = dataclasses.replace(DATASETS["MSRS"], url=server.url + "msrs")
     monkeypatch.setitem(DATASETS, "MSRS", source)
     note = tmp_path / "root" / "MSRS" / "TERMS.txt"
-    assert download("MSRS", tmp_path / "root", cache=tmp_path / "cache") == 1
+    assert get("MSRS") == 1
     shown = capsys.readouterr().out
     assert terms("MSRS") in shown and str(note) in shown and note.read_text() == terms("MSRS")
-    assert download("MSRS", tmp_path / "root", cache=tmp_path / "cache") == 1
+    assert get("MSRS") == 1
     assert terms("MSRS") not in capsys.readouterr().out and server.requests == ["/msrs"]

@@ -118,7 +118,7 @@ def test_r72_installed_it_works_from_an_empty_folder(installed, tmp_path):
     fusionlib("fuse own/TNO/ir/mug.png own/TNO/vi/mug.png -o fused/mug.png")
     assert Image.open(tmp_path / "fused" / "mug.png").size == (480, 640)
     options = "--dataset TNO --data-root own --allow-unlisted --metrics ag --jobs 1"
-    assert "1 of 1 pairs" in fusionlib(f"evaluate fused {options}")
+    assert "1 of 1 pair" in fusionlib(f"evaluate fused {options}")
     fusionlib("train --data-root synthetic --preset quick --steps 2")
     assert (tmp_path / "runs/train/quick/best.safetensors").is_file()
     assert "missing: RoadScene" in fusionlib("data status")

@@ -9,14 +9,6 @@ from fusionlib.errors import DatasetError, PairError
 from fusionlib.pairing import Pair, PairingWarning, pair_folders, read_pairs
 
 
-@pytest.fixture
-def folders(tmp_path):
-    """Two empty folders."""
-    touch(tmp_path / "ir")
-    touch(tmp_path / "vi")
-    return tmp_path / "ir", tmp_path / "vi"
-
-
 def test_pairs_are_sorted_and_carry_name_and_dataset(folders):
     ir, vi = folders
     assert pair_folders(*folders) == []
@@ -53,11 +45,6 @@ def test_r01_orphans_of_both_sides_are_listed_ten_then_counted(folders):
     assert first == f"only in {ir}: {names} and 2 more"
     names = ", ".join(f"v{n:02d}.jpg" for n in range(10))
     assert second.startswith(f"only in {vi}: {names}. ")
-    for path in ir.iterdir():
-        (vi / path.name).touch()
-    with pytest.raises(PairError) as caught:
-        pair_folders(ir, vi)
-    assert f"only in {ir}" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +185,8 @@ def test_r68_a_list_pairs_any_names_beside_it(tmp_path):
     ],
 )
 def test_r68_a_list_that_cannot_be_meant_is_refused(tmp_path, text, said):
+    with pytest.raises(PairError, match=r"list\.csv: cannot be read"):
+        read_pairs(tmp_path / "list.csv")
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(PairError, match=said):
-        read_pairs(tmp_path / "list.csv")
-
-
-def test_r68_a_list_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(PairError, match=r"list\.csv: cannot be read"):
         read_pairs(tmp_path / "list.csv")

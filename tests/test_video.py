@@ -1,11 +1,14 @@
 """Videos: frames that match, and results equal to those of image files."""
 
+import functools
+import re
 import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
+from videos import av, frames_of, random_frames, write_video
 
 from fusionlib import inference
 from fusionlib.errors import FusionError, ImageError, PairError
@@ -13,171 +16,134 @@ from fusionlib.images import save_image
 from fusionlib.pairing import Pair
 from fusionlib.video import fuse_videos
 
-av = pytest.importorskip("av")
+load_once = functools.cache(inference.load_fuser)
 
 
-@pytest.fixture(scope="module")
-def fuser():
-    return inference.load_fuser()
+@pytest.fixture
+def fuse(tmp_path):
+    """Fuse two videos of the folder: names of infrared, visible and result → what is reported."""
 
+    def fuse(ir="ir.mkv", vi="vi.mkv", out="fused.mkv", **reading):
+        paths = (tmp_path / name for name in (ir, vi, out))
+        return fuse_videos(load_once(), *paths, **reading)
 
-def scene(count=3, size=(32, 48), seed=0):
-    """Infrared (N, H, W) and visible (N, H, W, 3) levels."""
-    rng = np.random.default_rng(seed)
-    return (rng.integers(0, 256, (count, *size, *end), np.uint8) for end in ((), (3,)))
-
-
-def write(path, frames, rate=25, codec="ffv1", pixels=None, times=None, audio=False):
-    """A lossless video, if not said otherwise."""
-    kind = {2: "gray", 3: "rgb24"}[frames[0].ndim]
-    kind = "gray16le" if frames[0].dtype == np.uint16 else kind
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=rate)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pixels or {"rgb24": "bgr0"}.get(kind, kind)
-        if audio:
-            sound = file.add_stream("pcm_s16le", rate=8000)
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 800), "<i2"), "s16", "mono")
-            silence.rate = 8000
-            file.mux(sound.encode(silence))
-        for number, levels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(levels, format=kind)
-            frame.pts = times[number] if times else number
-            frame.time_base = 1 / Fraction(rate)
-            file.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
-        file.mux(stream.encode())
-    return path
-
-
-def read(path):
-    with av.open(str(path)) as file:
-        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    return fuse
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_r75_frames_are_bit_equal_to_those_of_the_image_path(fuser, tmp_path, bits):
-    ir, vi = scene()
+def test_r75_frames_are_bit_equal_to_those_of_the_image_path(fuse, tmp_path, bits):
+    ir, vi = random_frames()
     reading = {}
     if bits == 16:  # raw counts
         ir, reading = 7000 + 4 * ir.astype(np.uint16), {"ir_range": (7000, 8020)}
-    write(tmp_path / "ir.mkv", ir)
-    write(tmp_path / "vi.mkv", vi)
-    out = tmp_path / "new" / "fused.mkv"
-    fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", out, **reading)
-    assert [path.name for path in out.parent.iterdir()] == ["fused.mkv"]
-    for number, fused in enumerate(read(out)):
+    write_video(tmp_path / "ir.mkv", ir)
+    write_video(tmp_path / "vi.mkv", vi)
+    fuse(out="new/fused.mkv", **reading)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["fused.mkv"]
+    fused = frames_of(tmp_path / "new" / "fused.mkv")
+    assert len(fused) == 3
+    for number, frame in enumerate(fused):
         for side, levels in (("ir", ir), ("vi", vi)):
             Image.fromarray(levels[number]).save(tmp_path / f"{side}.png")
         pair = Pair("", "a", tmp_path / "ir.png", tmp_path / "vi.png")
-        expected = save_image(tmp_path / "f.png", inference.fuse_pair(fuser, pair, **reading))
-        assert np.array_equal(fused, np.asarray(Image.open(expected))), number
-    assert number == 2
+        expected = save_image(tmp_path / "f.png", inference.fuse_pair(load_once(), pair, **reading))
+        assert np.array_equal(frame, np.asarray(Image.open(expected))), number
 
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
-def test_h264_looks_like_the_image_and_keeps_the_rate(fuser, tmp_path, size):
+def test_h264_looks_like_the_image_keeps_the_rate_and_says_that_audio_is_left_out(
+    fuse, tmp_path, size
+):
     smooth = np.linspace(20, 220, size[0] * size[1]).reshape(size).astype(np.uint8)
     ir = [np.roll(smooth, 3 * n, 1) for n in range(3)]
     vi = [np.dstack([i, i[::-1], 255 - i]) for i in ir]
-    write(tmp_path / "ir.mkv", ir, rate=Fraction(30000, 1001))
-    write(tmp_path / "vi.mkv", vi, rate=Fraction(30000, 1001))
+    rate = Fraction(30000, 1001)
+    write_video(tmp_path / "ir.mkv", ir, rate=rate)
+    write_video(tmp_path / "vi.mkv", vi, rate=rate, audio=True)
     for suffix in (".mkv", ".mp4"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", tmp_path / f"f{suffix}")
-    exact, close = (read(tmp_path / f"f{suffix}") for suffix in (".mkv", ".mp4"))
+        with pytest.warns(UserWarning, match=r"vi\.mkv: its audio is left out"):
+            fuse(out=f"f{suffix}")
+    exact, close = (frames_of(tmp_path / f"f{suffix}") for suffix in (".mkv", ".mp4"))
     assert len(close) == 3 and close[0].shape == (*size, 3)
     assert np.abs(np.float32(exact) - close).mean() < 5
     with av.open(str(tmp_path / "f.mp4")) as file:
-        assert file.streams.video[0].average_rate == Fraction(30000, 1001)
+        assert file.streams.video[0].average_rate == rate and not file.streams.audio
 
 
-def test_r75_other_counts_and_rates_are_refused_with_the_frame(fuser, tmp_path):
-    ir, vi = scene(30)
-    write(tmp_path / "ir.mkv", ir)
-    write(tmp_path / "short.mkv", vi[:28])
-    write(tmp_path / "fast.mkv", vi, rate=26)
-    out = tmp_path / "fused.mkv"
-    with pytest.raises(PairError, match=r"30 frames .* has 28: frame 28 \(from 0\) of .*ir\.mkv"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "short.mkv", out)
-    with pytest.raises(PairError, match=r"25\.000 frames .*fast\.mkv 26\.\d+: from frame 1\d on"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "fast.mkv", out)
-    assert not out.exists()
+@pytest.mark.parametrize(
+    ("frames", "options", "error", "match"),
+    [
+        (28, {}, PairError, r"30 frames .* has 28: frame 28 \(from 0\) of .*ir\.mkv"),
+        (30, {"rate": 26}, PairError, r"25\.000 frames .*vi\.mkv 26\.\d+: from frame 1\d on"),
+        # the camera left one out
+        (30, {"times": [*range(3), *range(4, 31)]}, ImageError, r"frame 3 .* 80 ms .* 40 ms"),
+    ],
+)
+def test_r75_other_counts_and_rates_are_refused_with_the_frame(
+    fuse, tmp_path, frames, options, error, match
+):
+    ir, vi = random_frames(30)
+    write_video(tmp_path / "ir.mkv", ir)
+    write_video(tmp_path / "vi.mkv", vi[:frames], **options)
+    with pytest.raises(error, match=match):
+        fuse()
+    assert not (tmp_path / "fused.mkv").exists()
 
 
-def test_r75_a_variable_rate_is_refused_with_the_frame(fuser, tmp_path):
-    ir, vi = scene(6)
-    write(tmp_path / "ir.mkv", ir)
-    write(tmp_path / "vi.mkv", vi, times=[0, 1, 2, 4, 5, 6])  # the camera left one out
-    with pytest.raises(ImageError, match=r"vi\.mkv: variable .* frame 3 .* 80 ms .* 40 ms"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", tmp_path / "fused.mkv")
-
-
-def test_r75_a_broken_stream_is_refused_with_the_frame_and_nothing_stays(fuser, tmp_path):
-    ir, vi = scene(6, (96, 128))
-    write(tmp_path / "ir.mkv", ir)
-    path = write(tmp_path / "vi.mkv", vi, codec="libx264", pixels="yuv420p")
+def test_r75_a_broken_stream_is_refused_with_the_frame_and_nothing_stays(fuse, tmp_path):
+    ir, vi = random_frames(6, (96, 128))
+    write_video(tmp_path / "ir.mkv", ir)
+    path = write_video(tmp_path / "vi.mkv", vi, codec="libx264", pixels="yuv420p")
     with av.open(str(path)) as file:
         packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    assert len(packets) == 6
     data = path.read_bytes()
     place = data.index(packets[3]) + len(packets[3]) // 2
-    path.write_bytes(data[:place] + b"\0" * 200 + data[place + 200 :])
     before = sorted(tmp_path.iterdir())
-    assert len(packets) == 6
-    with pytest.raises(ImageError, match=r"vi\.mkv, frame 3: damaged"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", path, tmp_path / "fused.mkv")
-    path.write_bytes(data[:place])
-    with pytest.raises((ImageError, PairError), match=r"vi\.mkv"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", path, tmp_path / "fused.mkv")
-    path.write_text("no video")
-    with pytest.raises(ImageError, match=r"vi\.mkv: damaged, or no video"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", path, tmp_path / "fused.mkv")
+    for broken, match in (
+        (data[:place] + b"\0" * 200 + data[place + 200 :], r"vi\.mkv, frame 3: damaged"),
+        (data[:place], r"vi\.mkv"),
+        (b"no video", r"vi\.mkv: damaged, or no video"),
+    ):
+        path.write_bytes(broken)
+        with pytest.raises((ImageError, PairError), match=match):
+            fuse()
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_frame_that_is_refused_is_named_by_video_and_number(fuser, tmp_path):
-    _, vi = scene()
-    write(tmp_path / "ir.mkv", vi)
-    write(tmp_path / "vi.mkv", vi)
-    with pytest.raises(ImageError, match=r"^ir ir\.mkv frame 0\.png: an infrared image with three"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", tmp_path / "fused.mkv")
+def test_a_frame_that_is_refused_is_named_by_video_and_number(fuse, tmp_path):
+    _, vi = random_frames()
+    write_video(tmp_path / "vi.mkv", vi)
+    with pytest.raises(ImageError, match=r"^ir vi\.mkv frame 0\.png: an infrared image with three"):
+        fuse(ir="vi.mkv")
 
 
-def test_audio_is_left_out_and_that_is_said(fuser, tmp_path):
-    ir, vi = scene()
-    write(tmp_path / "ir.mkv", ir)
-    write(tmp_path / "vi.mkv", vi, audio=True)
-    with pytest.warns(UserWarning, match=r"vi\.mkv: its audio is left out"):
-        fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", tmp_path / "fused.mkv")
-    with av.open(str(tmp_path / "fused.mkv")) as file:
-        assert not file.streams.audio
-
-
-def test_a_video_that_is_turned_is_fused_upright(fuser, tmp_path):
-    ir, vi = scene(size=(48, 32))
-    write(tmp_path / "ir.mkv", ir)
+def test_a_video_that_is_turned_is_fused_upright(fuse, tmp_path):
+    ir, vi = random_frames(size=(48, 32))
+    write_video(tmp_path / "ir.mkv", ir)
     lying = [np.rot90(levels).copy() for levels in vi]  # as an upright phone does
-    path = write(tmp_path / "vi.mov", lying, codec="png", pixels="rgb24")
+    path = write_video(tmp_path / "turned.mov", lying, codec="png", pixels="rgb24")
     data, clockwise = path.read_bytes(), (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     place = data.index(b"tkhd") + 4 + 40
     matrix = np.array(clockwise, ">i4").tobytes()
     path.write_bytes(data[:place] + matrix + data[place + len(matrix) :])
-    fuse_videos(fuser, tmp_path / "ir.mkv", path, tmp_path / "fused.mkv")
-    write(tmp_path / "vi.mkv", vi)
-    fuse_videos(fuser, tmp_path / "ir.mkv", tmp_path / "vi.mkv", tmp_path / "upright.mkv")
-    assert np.array_equal(read(tmp_path / "fused.mkv"), read(tmp_path / "upright.mkv"))
+    write_video(tmp_path / "vi.mkv", vi)
+    fuse()
+    fuse(vi="turned.mov", out="turned.mkv")
+    assert np.array_equal(*(frames_of(tmp_path / f"{n}.mkv") for n in ("fused", "turned")))
 
 
-def test_r75_without_pyav_the_error_says_what_to_install(fuser, tmp_path, monkeypatch):
+def test_r75_without_pyav_the_error_says_what_to_install(fuse, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(FusionError, match=r"pip install 'fusionlib\[video\]'"):
-        fuse_videos(fuser, tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "c.mp4")
+    with pytest.raises(FusionError, match=re.escape("pip install 'fusionlib[video]'")):
+        fuse()
 
 
-def test_r65_a_video_never_replaces_its_source(fuser, tmp_path):
-    path = write(tmp_path / "ir.mkv", next(iter(scene())))
+def test_r65_a_video_never_replaces_its_source(fuse, tmp_path):
+    path = write_video(tmp_path / "ir.mkv", next(iter(random_frames())))
     before = path.read_bytes()
-    for target in (path, tmp_path / "link.mkv"):
-        if target != path:
-            target.symlink_to(path)
+    (tmp_path / "link.mkv").symlink_to(path)
+    for target in ("ir.mkv", "link.mkv"):
         with pytest.raises(FusionError, match="source"):
-            fuse_videos(fuser, path, path, target)
+            fuse(vi="ir.mkv", out=target)
     assert path.read_bytes() == before

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from fusionlib.commands.options import counted
 from fusionlib.errors import FusionError
 
 
@@ -30,14 +31,15 @@ def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
-    from fusionlib.datasets import DATASETS, DRAWN, chosen_root, own_datasets
-    from fusionlib.splits import status
+    from fusionlib.datasets import DATASETS, DRAWN, REAL, chosen_root, own_datasets
 
     if (root := chosen_root(options.root)) is None:
         print(f"{DRAWN}: the notebooks use the drawn scenes, whatever datasets are there")
     else:
-        table = pd.DataFrame(status(root))
+        table = pd.DataFrame([_counts(root, name) for name in REAL])
         print(f"{root}\n{table.to_string(index=False)}")
+        if "drawn" in set(table["split"]):
+            print("drawn: not the pairs of data/splits/, so divided by the rule in docs/data.md")
         for name in table.loc[table["pairs"] == 0, "dataset"]:
             print(f"missing: {name}, from {DATASETS[name].page}")
         if own := own_datasets(root):
@@ -48,13 +50,35 @@ def _status(options: argparse.Namespace) -> None:
         print(f"compared method {name} cannot run: {reason}")
 
 
+def _counts(root: Path, name: str) -> dict[str, object]:
+    """Pairs that are present, how they are divided, what the list has more, what the paper had."""
+    from fusionlib.datasets import DATASETS, find_pairs
+    from fusionlib.splits import read_split, split_pairs, split_rule
+
+    pairs = find_pairs(root, name)
+    parts = split_pairs(pairs, name)
+    train, val, test = (len(parts[part]) for part in ("train", "val", "test"))
+    used = {listed for listed, part in read_split(name).items() if part}
+    return {
+        "dataset": name,
+        "pairs": len(pairs),
+        "train": train + val,
+        "of it val": val,
+        "test": test,
+        "missing": len(used - {pair.name for pair in pairs}),
+        "split": split_rule(parts, name) if pairs else "none",
+        "train (paper)": DATASETS[name].train,
+        "test (paper)": DATASETS[name].test,
+    }
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from fusionlib.datasets import default_root
     from fusionlib.download import prepare
 
     root = default_root(options.root)
     count = prepare(options.dataset, options.source, root, skip_orphans=options.skip_orphans)
-    print(f"{root / options.dataset}: {count} pairs")
+    print(f"{root / options.dataset}: {counted(count, 'pair')}")
 
 
 def _download(options: argparse.Namespace) -> None:
@@ -72,7 +96,7 @@ def _download(options: argparse.Namespace) -> None:
     failed = []
     for name in options.names or every:
         try:
-            fetch(name, options)
+            print(fetch(name, options))
         except FusionError as error:
             print(f"{name}: {error}\n", file=sys.stderr)
             failed.append(name)
@@ -80,25 +104,25 @@ def _download(options: argparse.Namespace) -> None:
         raise FusionError(f"not in place: {', '.join(failed)} (reasons above)")
 
 
-def _fetch_pairs(name: str, options: argparse.Namespace) -> None:
+def _fetch_pairs(name: str, options: argparse.Namespace) -> str:
     from fusionlib.download import download
 
     count = download(name, options.root, offline=options.offline)
-    print(f"{options.root / name}: {count} pairs")
+    return f"{options.root / name}: {counted(count, 'pair')}"
 
 
-def _fetch_weights(name: str, options: argparse.Namespace) -> None:
+def _fetch_weights(name: str, options: argparse.Namespace) -> str:
     from fusionlib.baselines import find_method
 
     if not (files := find_method(name).weights):
         raise FusionError("needs no weights")
-    for file in files:
-        path = file.fetch(offline=options.offline)
-        print(f"{path}: as published at github.com/{file.repository} (its terms apply)")
+    paths = [(file.fetch(offline=options.offline), file.repository) for file in files]
+    return "\n".join(f"{p}: as published at github.com/{r} (its terms apply)" for p, r in paths)
 
 
-def _fetch_results(name: str, options: argparse.Namespace) -> None:
+def _fetch_results(name: str, options: argparse.Namespace) -> str:
     from fusionlib.baselines.results import RELATED, fetch_results, results_root
 
     count = fetch_results(name, offline=options.offline)
-    print(f"{results_root() / name}: {count} images, {RELATED[name]}; they belong to their authors")
+    images = counted(count, "image")
+    return f"{results_root() / name}: {images}, {RELATED[name]}; they belong to their authors"

@@ -6,10 +6,13 @@ from pathlib import Path
 from fusionlib.commands.options import (
     add_flags,
     add_levels,
+    add_pairs,
     add_reading,
+    counted,
+    given_levels,
+    own_pairs,
 )
-from fusionlib.commands.own import add_pairs, given_levels, own_pairs
-from fusionlib.errors import FusionError
+from fusionlib.errors import DatasetError, FusionError
 
 
 def add(commands) -> None:
@@ -41,8 +44,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fusionlib.metrics import METRICS
 
     dataset, chosen, unlisted, is_own = _choose(options)
-    if not options.allow_unlisted:
-        checks.require_listed(unlisted, dataset)
+    if unlisted and not options.allow_unlisted:
+        raise DatasetError(
+            f"{dataset} is not as in data/splits/{dataset}.csv: {checks.summary(unlisted)}. Numbers"
+            " of other images cannot be compared; --allow-unlisted measures and marks them."
+        )
     method = options.method or _default_method(options.fused, chosen)
     reading = given_levels(options, chosen)
     frame = evaluate(
@@ -61,7 +67,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     skipped = [checks.Issue(dataset, *row) for row in frame.attrs["skipped"]]
     used = len(chosen) - len(skipped)
     mark = "*" if unlisted else ""
-    print(f"{method}{mark}, {dataset}, {used} of {len(chosen)} pairs, protocol {options.protocol}")
+    pairs = f"{used} of {counted(len(chosen), 'pair')}"
+    print(f"{method}{mark}, {dataset}, {pairs}, protocol {options.protocol}")
     if is_own:
         print("your own pairs, so no list says which of them are for tests: all are measured")
     _print_means(frame, method)

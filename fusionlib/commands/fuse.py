@@ -18,13 +18,14 @@ from fusionlib.commands.options import (
     add_reading,
     check_device,
     chosen_levels,
+    counted,
+    pairs_of,
 )
 from fusionlib.errors import FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
 
 RECORD = "fused.json"
 VIDEOS = (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
-LISTED = 10  # issues of one kind that are printed; issues.csv has all
 EXAMPLES = """examples:
   fusionlib fuse ir.png vi.jpg -o fused.png
   fusionlib fuse thermal/ colour/ -o fused/ --ir-range auto     raw 16-bit counts
@@ -131,7 +132,7 @@ def _fuse_folders(options: argparse.Namespace) -> None:
         raise
     write_issues(out / "issues.csv", issues)
     there = f" ({len(done)} of them were there)" if done else ""
-    _report(f"{count} of {len(pairs)} images in {out}{there}", issues, fuser)
+    _report(f"{count} of {counted(len(pairs), 'image')} in {out}{there}", issues, fuser)
     if not count:
         raise PairError(f"nothing was fused: {out / 'issues.csv'} has the reasons")
 
@@ -139,19 +140,10 @@ def _fuse_folders(options: argparse.Namespace) -> None:
 def _find_pairs(options: argparse.Namespace) -> tuple[list, list]:
     """Pairs of two folders or of a list, and what was left out."""
     from fusionlib.checks import Issue
-    from fusionlib.images import SUFFIXES
-    from fusionlib.pairing import pair_folders, read_pairs
 
-    left_out, how = [], {"follow_links": options.follow_links, "on_bad": options.on_bad}
-    pairs = (
-        read_pairs(options.pairs)
-        if options.pairs
-        else pair_folders(options.ir, options.vi, left_out=left_out, **how)
-    )
-    if not pairs:
-        source = options.pairs or f"{options.ir} and {options.vi}"
-        files = f"; left out: {len(left_out)} files" if left_out else ""
-        raise PairError(f"{source}: no pairs of images ({', '.join(SUFFIXES)}){files}")
+    how = {"follow_links": options.follow_links, "on_bad": options.on_bad, "left_out": []}
+    paths = [options.pairs] if options.pairs else [options.ir, options.vi]
+    pairs, left_out = pairs_of(paths, **how), how["left_out"]
     if options.out.exists():
         for folder in {path.parent for pair in pairs for path in (pair.ir, pair.vi)}:
             if folder.is_dir() and options.out.samefile(folder):
@@ -195,29 +187,22 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
     """
     targets = {path.with_name(f"{pair.name}.png"): pair for pair in pairs}
     there = [target for target in targets if target.is_file()]
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if there:
-            raise FusionError(f"--skip-existing: no {path} says what made {there[0]}") from None
+    if not there:
         return None
-    except (OSError, ValueError) as error:
-        raise FusionError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(old, dict):
-        raise FusionError(f"{path}: not written by this program")
+    try:
+        old = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FusionError(f"--skip-existing: no {path} says what made {there[0]}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise FusionError(f"{path}: cannot be read as a record ({error})") from error
     names = [name for name in record | old if name != "weights"]  # that file's name may change
-    other = [
-        f"{name} was {old.get(name)}, is {record.get(name)}"
-        for name in names
-        if old.get(name) != record.get(name)
-    ]
-    if other and there:
+    both = {name: (old.get(name), record.get(name)) for name in names}
+    other = [f"{name} was {was}, is {now}" for name, (was, now) in both.items() if was != now]
+    if other:
         raise FusionError(
             f"--skip-existing: {path} differs: {'; '.join(other)}. Give the options of that run, "
             f"or another folder, or leave out --skip-existing"
         )
-    if other:
-        return None
     began = path.stat().st_mtime_ns  # what is older, a run with other options has left
     return {target for target in there if _is_result(target, targets[target], began)}
 
@@ -236,7 +221,9 @@ def _is_result(target: Path, pair, began: int) -> bool:
 
 
 def _report(what: str, issues: list, fuser) -> None:
-    """Issues on stderr, ten of a kind, and the last line."""
+    """Issues on stderr, ten of a kind (issues.csv has all), and the last line."""
+    from fusionlib.pairing import LISTED
+
     count = Counter()
     for issue in issues:
         count[issue.status] += 1

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import FusionError, ImageError, PairError
 
 
 def number_type(kind: type, accepted: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
@@ -36,6 +36,12 @@ def _level(text: str) -> float | str:
 _level.__name__ = "number"  # in argparse's messages
 PRECISIONS = ["fp32", "bf16"]
 RANGES = ("--ir-range", "--vi-range")
+LEVELS = ("resize", "ir_range", "vi_range", "ir_rgb", "ir_invert", "frame")  # fused.json has them
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def add_flags(parser: argparse.ArgumentParser, flags: dict[str, str]) -> None:
@@ -62,7 +68,7 @@ def add_levels(parser) -> None:
         parser.add_argument(option, nargs=2, type=_level, metavar=metavar, help=about)
     add_flags(parser, {"--ir-invert": "for black-hot infrared, where dark is warm"})
     colours = "false-colour infrared: turn its palette back into heat, or take its luma"
-    parser.add_argument("--ir-rgb", choices=["palette", "luma"], help=colours)
+    parser.add_argument("--ir-rgb", choices=["palette", "luma"], default="grey", help=colours)
     frame = "picture of files that hold several (default: the first of MPO)"
     parser.add_argument("--frame", type=SEED, metavar="N", help=frame)
     parser.add_argument("--max-pixels", type=COUNT, metavar="N", help="default: 64 million")
@@ -91,26 +97,20 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
     """
     from fusionlib.levels import find_range
 
-    chosen = {
-        "resize": options.resize,
-        "ir_range": options.ir_range and tuple(options.ir_range),
-        "vi_range": options.vi_range and tuple(options.vi_range),
-        "ir_rgb": options.ir_rgb or "grey",
-        "ir_invert": options.ir_invert,
-        "frame": options.frame,
-    }
+    chosen = {name: getattr(options, name) for name in LEVELS}
     limit = {"max_pixels": options.max_pixels} if options.max_pixels else {}
     for side in ("ir", "vi"):
-        given = chosen[f"{side}_range"]
-        if given is None or "auto" not in given:
+        if not (given := chosen[f"{side}_range"]):
+            continue
+        if "auto" not in given:
+            chosen[f"{side}_range"] = tuple(given)
             continue
         if set(given) != {"auto"}:
             raise FusionError(f"--{side}-range {' '.join(map(str, given))}: LOW HIGH, or auto")
         paths = [getattr(pair, side) for pair in pairs]
         if options.on_bad == "skip":
             paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
-        low, high = find_range(paths, side, options.frame, **limit)
-        chosen[f"{side}_range"] = (low, high)
+        low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
         print(f"found in {len(paths)} images: --{side}-range {low:g} {high:g}", file=sys.stderr)
     return chosen | limit
 
@@ -123,6 +123,44 @@ def _is_readable(path: Path, frame: int | None, **limit: int) -> bool:
     except ImageError:
         return False
     return True
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """The option ``--pairs``; see `own_pairs`."""
+    about = "your own pairs: two folders, IR_DIR VI_DIR, or a CSV with the columns ir, vi, name"
+    parser.add_argument("--pairs", nargs="+", type=Path, metavar="PATH", help=about)
+
+
+def own_pairs(options: argparse.Namespace, name: str | None = None) -> tuple[str, list]:
+    """The pairs of ``--pairs`` and what they are called: as given, or after their folder."""
+    from fusionlib.datasets import DATASETS, name_of_folders
+
+    if name in DATASETS:
+        raise FusionError(f"--dataset {name} is a dataset of the paper: name --pairs otherwise")
+    if len(options.pairs) > 2:
+        raise FusionError("--pairs: expected IR_DIR VI_DIR, or one CSV")
+    name = name or name_of_folders(*options.pairs)
+    return name, pairs_of(options.pairs, name, follow_links=options.follow_links)
+
+
+def pairs_of(paths: Sequence[Path], name: str = "", **pairing: object) -> list:
+    """Pairs of two folders, see `fusionlib.pairing.pair_folders`, or of a list; at least one."""
+    from fusionlib.images import SUFFIXES
+    from fusionlib.pairing import pair_folders, read_pairs
+
+    found = pair_folders(*paths, name, **pairing) if paths[1:] else read_pairs(*paths, name)
+    if not found:
+        left_out = pairing.get("left_out")
+        files = f"; left out: {counted(len(left_out), 'file')}" if left_out else ""
+        source = " and ".join(map(str, paths))
+        raise PairError(f"{source}: no pairs of images ({', '.join(SUFFIXES)}){files}")
+    return found
+
+
+def given_levels(options: argparse.Namespace, pairs: list) -> dict[str, object]:
+    """What was asked for of `chosen_levels`, without the defaults."""
+    levels = chosen_levels(options, pairs)
+    return {k: v for k, v in levels.items() if v is not None and v is not False and v != "grey"}
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:

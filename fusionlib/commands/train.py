@@ -15,9 +15,11 @@ from fusionlib.commands.options import (
     add_flags,
     add_levels,
     add_model,
+    add_pairs,
     check_device,
+    given_levels,
+    own_pairs,
 )
-from fusionlib.commands.own import add_pairs, given_levels, own_pairs
 from fusionlib.errors import FusionError
 
 # fields of `recipe.TrainConfig` that options of `train` set

@@ -52,10 +52,11 @@ def test_r36_unknown_names_wrong_types_and_impossible_values_are_named(
     assert status == 2 and named in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "cp936", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp936"])
 def test_r70_a_pipe_that_cannot_encode_a_character_is_no_error(encoding, tmp_path):
     """As on Windows, where a file or pipe has the code page of the country."""
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(REPOSITORY)}
+    settings = {"capture_output": True, "env": environment, "cwd": tmp_path}
     code = r"""
 import argparse, sys
 from fusionlib.__main__ import run_command
@@ -69,9 +70,7 @@ parser.set_defaults(command=command)
 sys.exit(run_command(parser, []))
 """
     for arguments, status in ((["-c", code], 2), (["-m", "fusionlib", "train", "--help"], 0)):
-        done = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, env=environment, cwd=tmp_path
-        )
+        done = subprocess.run([sys.executable, *arguments], **settings)
         assert done.returncode == status and b"Traceback" not in done.stderr, done.stderr
         assert done.stdout.decode(encoding)
 
@@ -110,10 +109,7 @@ def test_passive_waiting_is_asked_for_before_torch_is_there():
     )
     for given, used in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         kept = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            env=kept | {"PYTHONPATH": str(REPOSITORY)} | given,
-        )
+        settings = {"capture_output": True, "text": True}
+        settings["env"] = kept | {"PYTHONPATH": str(REPOSITORY)} | given
+        done = subprocess.run([sys.executable, "-c", code], **settings)
         assert done.stdout.splitlines()[-1] == used, done.stderr

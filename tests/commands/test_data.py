@@ -1,41 +1,49 @@
 """``fusionlib data``"""
 
+import re
+
 import numpy as np
+from textures import touch
 
 from fusionlib.images import save_image
+from fusionlib.splits import read_split
 
 
-def test_status_names_every_dataset_and_where_the_missing_ones_are(tmp_path, run):
-    status, said, _ = run("data", "status", "--root", tmp_path)
-    assert status == 0
-    for word in ("RoadScene", "LLVIP", "MSRS", "M3FD", "TNO", "figshare.com", "synthetic"):
-        assert word in said
-
-
-def test_r69_status_names_own_datasets(tmp_path, run):
+def test_status_counts_what_is_there_and_says_where_the_rest_is(tmp_path, run):
     for side in ("ir", "vi"):
-        (tmp_path / "MyCams" / side).mkdir(parents=True)
-    assert "your own: MyCams; " in run("data", "status", "--root", tmp_path)[1]
+        for name, names in (("MSRS", read_split("MSRS")), ("M3FD", range(10)), ("MyCams", "a")):
+            touch(tmp_path / name / side, *(f"{stem}.png" for stem in names))
+    status, said, _ = run("data", "status", "--root", tmp_path)
+    assert status == 0 and [line.split() for line in said.splitlines()[2:7]] == [
+        ["RoadScene", "0", "0", "0", "0", "220", "none", "200", "20"],
+        ["LLVIP", "0", "0", "0", "0", "34", "none", "201", "20"],  # 66 of the 100 are not used
+        ["MSRS", "237", "217", "11", "20", "0", "committed", "217", "20"],
+        ["M3FD", "10", "5", "1", "5", "76", "drawn", "230", "20"],
+        ["TNO", "0", "0", "0", "0", "55", "none", "0", "55"],
+    ]
+    assert "drawn: not the pairs of data/splits/" in said and "your own: MyCams; " in said  # row 69
+    missing = re.findall(r"^missing: (\w+), from https://", said, re.M)
+    assert missing == ["RoadScene", "LLVIP", "TNO"]
+    assert "synthetic" not in said
 
 
-def test_status_with_the_drawn_scenes_says_that_no_dataset_is_looked_at(tmp_path, run, monkeypatch):
+def test_status_without_datasets_says_what_the_notebooks_use(tmp_path, run, monkeypatch):
+    assert "notebooks use synthetic scenes" in run("data", "status", "--root", tmp_path)[1]
     monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")
     status, said, _ = run("data", "status")
-    assert (
-        status == 0 and "the notebooks use the drawn scenes" in said and "missing: TNO" not in said
-    )
+    assert status == 0 and "use the drawn scenes" in said and "missing: TNO" not in said
     assert "missing: TNO" in run("data", "status", "--root", tmp_path)[1]
 
 
 def test_prepare_brings_an_official_folder_into_place(tmp_path, run):
-    for name in ("FLIR_1", "FLIR_2"):
-        save_image(tmp_path / "got" / "cropinfrared" / f"{name}.png", np.zeros((9, 9)))
-        save_image(tmp_path / "got" / "crop_LR_visible" / f"{name}.png", np.zeros((9, 9, 3)))
-    root = tmp_path / "root"
-    status, said, _ = run("data", "prepare", "RoadScene", tmp_path / "got", "--root", root)
-    assert status == 0 and "2 pairs" in said
-    assert (root / "RoadScene" / "vi" / "FLIR_2.png").is_file()
-    assert "  2 " in run("data", "status", "--root", root)[1]
+    root, official = tmp_path / "root", tmp_path / "got"
+    prepare = ("data", "prepare", "RoadScene", official, "--root", root)
+    for name, told in (("FLIR_1", "RoadScene: 1 pair\n"), ("FLIR_2", "RoadScene: 2 pairs\n")):
+        save_image(official / "cropinfrared" / f"{name}.png", np.zeros((9, 9)))
+        save_image(official / "crop_LR_visible" / f"{name}.png", np.zeros((9, 9, 3)))
+        status, said, _ = run(*prepare)
+        assert status == 0 and said.endswith(told)
+        assert (root / "RoadScene" / "vi" / f"{name}.png").is_file()
 
 
 def test_download_says_where_the_rest_is_to_be_had(tmp_path, run):

@@ -4,7 +4,7 @@ import csv
 import functools
 import json
 import os
-import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,24 +12,31 @@ from PIL import Image
 
 from fusionlib import inference
 from fusionlib.images import save_image
+from fusionlib.weights import load_weights
 
 load_once = functools.cache(inference.load_fuser)
 
 
-@pytest.fixture(autouse=True)
-def one_fuser(monkeypatch):
-    """Loading takes longer than fusing these images."""
-    monkeypatch.setattr(inference, "load_fuser", load_once)
-
-
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path, monkeypatch):
     """Three pairs of 24×32 in ir/ and vi/."""
+    monkeypatch.setattr(inference, "load_fuser", load_once)  # takes longer than fusing these
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):
         save_image(tmp_path / "ir" / f"{name}.png", rng.random((24, 32)))
         save_image(tmp_path / "vi" / f"{name}.png", rng.random((24, 32, 3)))
     return tmp_path / "ir", tmp_path / "vi"
+
+
+@pytest.fixture
+def fuse(folders, tmp_path, run):
+    """Fuse both folders into ``out``, with options: status, stdout, stderr."""
+    return lambda *options, out="out": run("fuse", *folders, "-o", tmp_path / out, *options)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
 
 
 def contents(folder):
@@ -41,46 +48,47 @@ def issues(folder):
         return [(row["name"], row["status"]) for row in csv.DictReader(file)]
 
 
+def record(folder):
+    return json.loads((folder / "fused.json").read_text(encoding="utf-8"))
+
+
+def assert_equal_results(one, two, files=5):
+    one, two = (list(contents(folder).values()) for folder in (one, two))
+    assert one == two and len(one) == files
+
+
 # --- Nothing is destroyed -------------------------------------------------------------------------
 
 
-def as_it_is(source, tmp_path):
-    return source
+def linked(make, name):
+    """Another way to a source: a link to it, or to its folder."""
+
+    def link(source, folder):
+        make(source, folder / "link.png")
+        return folder / "link.png" / name(source)
+
+    return link
 
 
-def other_spelling(source, tmp_path):
-    return source.parent / ".." / source.parent.name / source.name
-
-
-def relative(source, tmp_path):
-    return os.path.relpath(source)
-
-
-def soft_link(source, tmp_path):
-    (tmp_path / "link.png").symlink_to(source)
-    return tmp_path / "link.png"
-
-
-def hard_link(source, tmp_path):
-    os.link(source, tmp_path / "hard.png")
-    return tmp_path / "hard.png"
-
-
-def linked_folder(source, tmp_path):
-    (tmp_path / "other").symlink_to(source.parent)
-    return tmp_path / "other" / source.name
-
-
-SPELLINGS = [as_it_is, other_spelling, relative, soft_link, hard_link, linked_folder]
+SPELLINGS = {
+    "as it is": lambda source, folder: source,
+    "dots": lambda source, folder: source.parent / ".." / source.parent.name / source.name,
+    "relative": lambda source, folder: Path(os.path.relpath(source)),
+    "soft link": linked(os.symlink, lambda source: ""),
+    "hard link": linked(os.link, lambda source: ""),
+    "linked folder": linked(
+        lambda source, link: link.symlink_to(source.parent), lambda source: source.name
+    ),
+}
 
 
 @pytest.mark.parametrize("side", [0, 1])
-@pytest.mark.parametrize("spell", SPELLINGS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
 def test_r65_a_target_that_is_a_source_is_an_error_by_any_spelling(
-    folders, tmp_path, run, spell, side
+    folders, tmp_path, run, spelling, side
 ):
     pair = [folder / "a.png" for folder in folders]
-    target = spell(pair[side], tmp_path)
+    target = SPELLINGS[spelling](pair[side], tmp_path)
     before = contents(tmp_path)
     status, _, said = run("fuse", *pair, "-o", target)
     assert status == 2 and "is the source" in said and str(pair[side]) in said
@@ -89,29 +97,30 @@ def test_r65_a_target_that_is_a_source_is_an_error_by_any_spelling(
 
 @pytest.mark.parametrize("side", ["ir", "vi"])
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
-def test_r65_the_folder_of_sources_is_no_place_for_results(folders, tmp_path, run, side, suffix):
+def test_r65_the_folder_of_sources_is_no_place_for_results(
+    folders, fuse, tmp_path, run, side, suffix
+):
     for path in list((tmp_path / side).iterdir()):
         Image.open(path).save(path.with_suffix(suffix))
         if suffix != ".png":
             path.unlink()
-    before = contents(tmp_path)
-    (tmp_path / "link").symlink_to(tmp_path / side)
-    for out in (tmp_path / side, tmp_path / "link", tmp_path / "ir" / ".." / side):
-        status, _, said = run("fuse", *folders, "-o", out)
-        assert status == 2 and "folder of source images" in said
     (tmp_path / "list.csv").write_text(f"ir,vi,name\nir/a.png,vi/a{suffix},new\n")
-    status, _, said = run("fuse", "--pairs", tmp_path / "list.csv", "-o", tmp_path / side)
-    assert status == 2 and "folder of source images" in said
-    assert contents(tmp_path).keys() - before.keys() == {tmp_path / "list.csv"}
+    (tmp_path / "link").symlink_to(tmp_path / side)
+    before = contents(tmp_path)
+    told = [fuse(out=out) for out in (side, "link", f"ir/../{side}")]
+    told += [run("fuse", "--pairs", tmp_path / "list.csv", "-o", tmp_path / side)]
+    for status, _, said in told:
+        assert status == 2 and "folder of source images" in said
+    assert contents(tmp_path) == before
 
 
 def test_r65_a_link_in_the_result_folder_to_a_source_is_found_before_anything_is_written(
-    folders, tmp_path, run
+    folders, fuse, tmp_path, out
 ):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "c.png").symlink_to(folders[1] / "b.png")
+    out.mkdir()
+    (out / "c.png").symlink_to(folders[1] / "b.png")
     before = contents(tmp_path)
-    status, _, said = run("fuse", *folders, "-o", tmp_path / "out")
+    status, _, said = fuse()
     assert status == 2 and "is the source" in said and "b.png" in said
     assert contents(tmp_path) == before
 
@@ -119,71 +128,88 @@ def test_r65_a_link_in_the_result_folder_to_a_source_is_found_before_anything_is
 # --- What is left out, camera names, lists --------------------------------------------------------
 
 
-def test_r67_files_left_out_are_named_with_the_reason(folders, tmp_path, run):
+def test_r04_damaged_pairs_are_left_out_on_request_and_reported(folders, fuse, out):
+    (folders[1] / "b.png").write_text("text")
+    status, _, told = fuse()
+    assert status == 2 and "b.png" in told and not out.exists()
+    options = ("--ir-range", "10", "200", "--precision", "bf16")
+    status, said, told = fuse("--on-bad", "skip", *options)
+    assert status == 0 and "2 of 3 images" in said and "damaged: b: " in told
+    assert ("b", "damaged") in issues(out)
+    used = record(out)
+    assert used["ir_range"] == [10, 200] and used["resize"] is None  # rows 3 and 6: recorded
+    assert used["sha256"] == load_weights().sha256 and used["precision"] == "bf16"
+    assert used["vi_range"] is None and used["ir_invert"] is False and used["threads"] >= 1
+    assert sorted(path.stem for path in out.glob("*.png")) == ["a", "c"]
+
+
+def test_r18_linked_images_are_read_on_request(folders, fuse, tmp_path):
+    target = folders[0] / "a.png"
+    target.rename(tmp_path / "elsewhere.png")
+    target.symlink_to(tmp_path / "elsewhere.png")
+    status, _, told = fuse()
+    assert status == 2 and "--follow-links" in told
+    assert fuse("--follow-links")[0] == 0
+
+
+def test_r67_files_left_out_are_named_with_the_reason(folders, fuse, tmp_path, out):
     (folders[0] / "scan.jp2").touch()
     (folders[1] / "Thumbs.db").touch()
     save_image(folders[0] / "lonely.png", np.zeros((9, 9)))
-    fuse = ("fuse", *folders, "-o", tmp_path / "out")
-    status, _, said = run(*fuse)
+    status, _, said = fuse()
     assert status == 2 and "only in" in said and "lonely.png" in said and "--pairs" in said
-    status, said, noted = run(*fuse, "--on-bad", "skip")
+    status, said, noted = fuse("--on-bad", "skip")
     assert status == 0 and "3 of 3 images" in said
     names = ["scan.jp2", "Thumbs.db", "lonely.png"]
-    assert issues(tmp_path / "out") == [(name, "left out") for name in names]
+    assert issues(out) == [(name, "left out") for name in names]
     for name in names:
         assert f"left out: {name}: {tmp_path}" in noted
     assert "none of .png, .jpg" in noted and "no partner of that name" in noted
 
 
-def test_r67_nothing_fused_is_an_error(folders, tmp_path, run):
+def test_r67_nothing_fused_is_an_error(folders, fuse, tmp_path, out):
     for path in folders[1].iterdir():
         path.write_text("text")
-    status, said, noted = run("fuse", *folders, "-o", tmp_path / "out", "--on-bad", "skip")
+    status, said, noted = fuse("--on-bad", "skip")
     assert status == 2 and "0 of 3 images" in said and "error: nothing was fused" in noted
-    assert [status for _, status in issues(tmp_path / "out")] == ["damaged"] * 3
-    for path in folders[1].iterdir():
+    assert [status for _, status in issues(out)] == ["damaged"] * 3
+    for path in [path for folder in folders for path in folder.iterdir()]:
         path.rename(path.with_suffix(".xyz"))
-    shutil.rmtree(folders[0])
-    folders[0].mkdir()
-    status, _, said = run("fuse", *folders, "-o", tmp_path / "more")
-    assert status == 2 and "no pairs of images (.png, .jpg" in said and "3 files" in said
+    status, _, said = fuse(out="more")
+    assert status == 2 and "no pairs of images (.png, .jpg" in said and "6 files" in said
     assert not (tmp_path / "more").exists()
 
 
-def test_r68_camera_names_are_paired_and_that_is_said(folders, tmp_path, run):
+def test_r68_camera_names_are_paired_and_that_is_said(folders, fuse, out):
     for folder, side in zip(folders, "TW", strict=True):
         for number, path in enumerate(sorted(folder.iterdir())):
             path.rename(folder / f"DJI_{number:04d}_{side}.png")
-    status, _, said = run("fuse", *folders, "-o", tmp_path / "out")
+    status, _, said = fuse()
     assert status == 0 and said.startswith("warning: no names are equal: DJI_0000_T.png")
-    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {
-        "DJI_0000",
-        "DJI_0001",
-        "DJI_0002",
-    }
+    assert sorted(path.stem for path in out.glob("*.png")) == [f"DJI_000{n}" for n in range(3)]
 
 
-def test_r68_a_list_gives_what_the_folders_give(folders, tmp_path, run):
+def test_r68_a_list_gives_what_the_folders_give(folders, fuse, tmp_path, run, out):
     rows = "".join(f"ir/{name}.png;vi/{name}.png;{name}\n" for name in "abc")
     (tmp_path / "list.csv").write_text(f"ir;vi;name\n{rows}")
-    assert run("fuse", *folders, "-o", tmp_path / "one")[0] == 0
-    status, said, _ = run("fuse", "--pairs", tmp_path / "list.csv", "-o", tmp_path / "two")
+    assert fuse("--grey")[0] == 0
+    assert Image.open(out / "a.png").mode == "L"
+    listed = ("--pairs", tmp_path / "list.csv", "-o", tmp_path / "two", "--grey")
+    status, said, _ = run("fuse", *listed)
     assert status == 0 and "3 of 3" in said
-    one, two = (contents(tmp_path / name) for name in ("one", "two"))
-    assert list(one.values()) == list(two.values()) and len(one) == 5
+    assert_equal_results(out, tmp_path / "two")
     for more in (folders, folders[:1]):
-        status, _, said = run("fuse", *more, "--pairs", tmp_path / "list.csv", "-o", tmp_path / "x")
+        status, _, said = run("fuse", *more, *listed)
         assert status == 2 and "or --pairs" in said
 
 
 # --- Going on -------------------------------------------------------------------------------------
 
 
-def test_r71_a_resumed_folder_is_byte_identical(folders, tmp_path, run, monkeypatch):
+def test_r71_a_resumed_folder_is_byte_identical(folders, fuse, tmp_path, out, monkeypatch):
     Image.open(folders[0] / "a.png").resize((16, 12)).save(folders[0] / "a.png")
-    options = ("--resize", "ir-to-vi", "--ir-range", "0", "200")
-    assert run("fuse", *folders, "-o", tmp_path / "whole", *options)[0] == 0
-    out, saved = tmp_path / "part", []
+    options, saved = ("--resize", "ir-to-vi", "--ir-range", "0", "200"), []
+    assert fuse(*options, out="whole")[0] == 0
 
     def interrupted(path, image, **like):
         if len(saved) == 2:
@@ -192,105 +218,79 @@ def test_r71_a_resumed_folder_is_byte_identical(folders, tmp_path, run, monkeypa
         return save_image(path, image, **like)
 
     monkeypatch.setattr(inference, "save_image", interrupted)
-    assert run("fuse", *folders, "-o", out, *options)[0] == 130
+    assert fuse(*options)[0] == 130
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "fused.json"]
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     monkeypatch.setattr(inference, "save_image", save_image)
-    status, said, _ = run("fuse", *folders, "-o", out, *options, "--skip-existing")
+    status, said, _ = fuse(*options, "--skip-existing")
     assert status == 0 and "3 of 3 images" in said and "2 of them were there" in said
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.iterdir()}.items()
-    one, two = (contents(tmp_path / name) for name in ("whole", "part"))
-    assert list(one.values()) == list(two.values()) and len(one) == 5
+    assert_equal_results(tmp_path / "whole", out)
     assert ("a", "resized") in issues(out)
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
+def test_r71_other_options_are_refused_with_the_difference(fuse, out):
+    assert fuse("--skip-existing")[0] == 0  # nothing there: all new
+    before = contents(out)
+    for option, said in (
         (("--grey",), "grey was False, is True"),
         (("--ir-range", "0", "100"), "ir_range was None, is [0.0, 100.0]"),
         (("--ir-invert",), "ir_invert was False, is True"),
         (("--precision", "bf16"), "precision was fp32, is bf16"),
-    ],
-)
-def test_r71_other_options_are_refused_with_the_difference(folders, tmp_path, run, option, said):
-    out = tmp_path / "out"
-    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0  # nothing there: all new
-    before = contents(out)
-    status, _, told = run("fuse", *folders, "-o", out, *option, "--skip-existing")
-    assert status == 2 and said in told and contents(out) == before
-
-
-def test_r71_other_weights_and_unknown_results_are_refused(folders, tmp_path, run):
-    out = tmp_path / "out"
-    assert run("fuse", *folders, "-o", out)[0] == 0
-    record = json.loads((out / "fused.json").read_text())
-    (out / "fused.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
-    status, _, said = run("fuse", *folders, "-o", out, "--skip-existing")
+    ):
+        status, _, told = fuse(*option, "--skip-existing")
+        assert status == 2 and said in told and contents(out) == before
+    (out / "fused.json").write_text(json.dumps(record(out) | {"sha256": "0" * 64}))
+    status, _, said = fuse("--skip-existing")
     assert status == 2 and "sha256 was 0000" in said
     (out / "fused.json").unlink()
-    status, _, said = run("fuse", *folders, "-o", out, "--skip-existing")
+    status, _, said = fuse("--skip-existing")
     assert status == 2 and "says what made" in said
 
 
-def test_r71_results_of_an_older_run_with_other_options_are_made_anew(folders, tmp_path, run):
-    out = tmp_path / "out"
-    assert run("fuse", *folders, "-o", out, "--grey")[0] == 0
-    grey = contents(out)
+def test_r71_results_of_an_older_run_with_other_options_are_made_anew(fuse, out):
+    assert fuse("--grey")[0] == 0
     for path in out.iterdir():  # fused anew in colour, which stopped after the first
         os.utime(path, ns=(0, 0))
-    record = json.loads((out / "fused.json").read_text())
-    (out / "fused.json").write_text(f"{json.dumps(record | {'grey': False}, indent=1)}\n")
-    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0
-    assert all(Image.open(path).mode == "RGB" for path in out.glob("*.png"))
-    assert contents(out) != grey
+    (out / "fused.json").write_text(f"{json.dumps(record(out) | {'grey': False}, indent=1)}\n")
+    assert fuse("--skip-existing")[0] == 0
+    assert {Image.open(path).mode for path in out.glob("*.png")} == {"RGB"}
 
 
-def test_r71_cut_off_results_and_those_of_other_sources_are_made_anew(folders, tmp_path, run):
-    out = tmp_path / "out"
-    assert run("fuse", *folders, "-o", out)[0] == 0
+def test_r71_cut_off_results_and_those_of_other_sources_are_made_anew(folders, fuse, out):
+    assert fuse()[0] == 0
     whole = contents(out)
     (out / "a.png").write_bytes((out / "a.png").read_bytes()[:300])
-    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0
+    assert fuse("--skip-existing")[0] == 0
     assert contents(out) == whole
     source = Image.open(folders[0] / "b.png")
     source.transpose(Image.Transpose.ROTATE_180).save(folders[0] / "b.png")
-    assert run("fuse", *folders, "-o", out, "--skip-existing")[0] == 0
+    assert fuse("--skip-existing")[0] == 0
     assert [path.name for path in whole if path.read_bytes() != whole[path]] == ["b.png"]
-
-
-def test_r62_what_is_refused_leaves_nothing_and_the_advice_works(folders, tmp_path, run):
-    for path in folders[0].iterdir():
-        levels = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 4 + 7000
-        Image.fromarray(levels).save(path)
-    given = ("fuse", *folders, "-o", tmp_path / "out", "--skip-existing")
-    status, _, said = run(*given)
-    assert status == 2 and "--ir-range auto" in said and not (tmp_path / "out").exists()
-    assert run(*given, "--ir-range", "auto")[0] == 0
 
 
 # --- Levels ---------------------------------------------------------------------------------------
 
 
-def test_one_range_is_found_for_a_folder_recorded_and_equal_to_giving_it(folders, tmp_path, run):
+def test_r62_one_range_is_found_for_a_folder_recorded_and_equal_to_giving_it(
+    folders, fuse, tmp_path, run, out
+):
     for number, path in enumerate(sorted(folders[0].iterdir())):
         counts = 7000 + 300 * number + np.asarray(Image.open(path)).astype(np.uint16)
         Image.fromarray(counts).save(path)
-    status, _, said = run("fuse", *folders, "-o", tmp_path / "raw")
-    assert status == 2 and "--ir-range auto" in said
-    status, _, said = run("fuse", "--ir-range", "auto", *folders, "-o", tmp_path / "auto")
+    status, _, said = fuse("--skip-existing")
+    assert status == 2 and "--ir-range auto" in said and not out.exists()
+    status, _, said = run("fuse", "--ir-range", "auto", *folders, "-o", out, "--skip-existing")
     assert status == 0 and "found in 3 images: --ir-range 70" in said
-    low, high = json.loads((tmp_path / "auto" / "fused.json").read_text())["ir_range"]
+    low, high = record(out)["ir_range"]
     assert 7000 <= low < 7010 and 7845 < high <= 7855
-    assert run("fuse", *folders, "-o", tmp_path / "same", "--ir-range", low, high)[0] == 0
-    one, two = (contents(tmp_path / name) for name in ("auto", "same"))
-    assert list(one.values()) == list(two.values())
+    assert fuse("--ir-range", low, high, out="same")[0] == 0
+    assert_equal_results(out, tmp_path / "same")
     (folders[0] / "b.png").write_text("text")
-    skip = ("--on-bad", "skip", "--ir-range=auto")
-    assert run("fuse", *folders, "-o", tmp_path / "less", *skip)[0] == 0
+    assert fuse("--on-bad", "skip", "--ir-range=auto", out="less")[0] == 0
 
 
-def test_r63_values_that_a_range_clips_stand_in_the_issues(folders, tmp_path, run):
-    status, _, said = run("fuse", *folders, "-o", tmp_path / "out", "--ir-range", "100", "200")
+def test_r63_values_that_a_range_clips_stand_in_the_issues(fuse, out):
+    status, _, said = fuse("--ir-range", "100", "200")
     assert status == 0 and said.count("clipped: ") == 6 and "become black" in said
-    assert issues(tmp_path / "out").count(("b", "clipped")) == 2
+    assert issues(out).count(("b", "clipped")) == 2
