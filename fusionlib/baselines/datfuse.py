@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -125,16 +125,7 @@ METHOD = NetworkMethod(
     source="W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention"
     " transformer, IEEE TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340",
     colour="grey only",
-    weights=(
-        WeightsFile(
-            method="DATFuse",
-            repository="tthinking/DATFuse",
-            commit="0cd93f15fb5552c7aef79b7be56726c863d6c5ba",
-            file="model_10.pth",
-            sha256="075b636954cbd425fc29be808bcfb42232e29b203f054c2a637ed301300d5a1d",
-            size=65_189,
-        ),
-    ),
+    weights=listed("DATFuse"),
     build=DATFuse,
     apply=apply,
 )

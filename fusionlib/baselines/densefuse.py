@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -61,16 +61,7 @@ METHOD = NetworkMethod(
     source="H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP"
     " 28(5), 2019, doi:10.1109/TIP.2018.2887342",
     colour="grey only",
-    weights=(
-        WeightsFile(
-            method="DenseFuse",
-            repository="hli1221/densefuse-pytorch",
-            commit="4394b63e9295db1c6b7a5c3664551c90f0605f2b",
-            file="models/densefuse_gray.model",
-            sha256="b34cf3650f04161b31ac2467decfeedf7eba39165b7618f846e0f298ecd2ac65",
-            size=300_413,
-        ),
-    ),
+    weights=listed("DenseFuse"),
     least_side=2,  # of one pixel nothing can be reflected
     build=DenseFuse,
     apply=apply,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 64
 
@@ -69,18 +69,6 @@ def apply(net: DIDFuse, ir: Array, vi: Array) -> Array:
     return (fused[0, 0] * 255).round().to(torch.uint8).numpy()
 
 
-def _file(part: str, sha256: str, size: int) -> WeightsFile:
-    return WeightsFile(
-        method="DIDFuse",
-        repository="Zhaozixiang1228/IVIF-DIDFuse",
-        commit="5f287300dce7cbc90b9e08e6872455af6baa279f",
-        file=f"Models/{part}_weight_IJCAI.pkl",
-        sha256=sha256,
-        size=size,
-        entry="weight",
-    )
-
-
 METHOD = NetworkMethod(
     name="DIDFuse",
     title="DIDFuse",
@@ -88,14 +76,7 @@ METHOD = NetworkMethod(
     source="Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image"
     " fusion, IJCAI 2020, doi:10.24963/ijcai.2020/135",
     colour="grey only",
-    weights=(
-        _file(
-            "Encoder", "4d84a4e64e58469d3d4591f83c6683ead3e422498519db99bb617cb29d268471", 454_838
-        ),
-        _file(
-            "Decoder", "c6974e2a7c66ab579a77bacb086023237a229e769d459783bad8ff43e52e9986", 600_772
-        ),
-    ),
+    weights=listed("DIDFuse"),
     least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,

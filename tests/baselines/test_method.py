@@ -36,7 +36,7 @@ def method(request, tmp_path_factory):
         for i, file in enumerate(original.weights):  # two files: every other key
             part = dict(list(state.items())[i :: len(original.weights)])
             file.path.parent.mkdir(exist_ok=True)
-            torch.save(part if file.entry is None else {file.entry: part}, file.path)
+            torch.save(part if not file.entry else {file.entry: part}, file.path)
             data = file.path.read_bytes()
             files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), size=len(data)))
         yield replace(original, weights=tuple(files), renamed=())
