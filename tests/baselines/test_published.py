@@ -171,18 +171,8 @@ def test_two_files_make_one_network():
     first = put({key: v for key, v in state.items() if key[0] == "0"}, name="one.pth")
     second = put({key: v for key, v in state.items() if key[0] == "1"}, name="two.pth")
     assert torch.equal(load_network(toy(), (first, second))[0].weight, state["0.weight"])
-    with pytest.raises(WeightsError, match=r"4 missing: 1\.bias"):
+    with pytest.raises(WeightsError, match=r"one\.pth does not fit Sequential: 4 missing: 1\.bias"):
         load_network(toy(), (first,))
-
-
-def test_r32_missing_unexpected_and_misshaped_keys_are_listed():
-    state = toy().state_dict()
-    state["1.weight"] = torch.zeros(3)
-    state["extra"] = state.pop("0.bias")
-    with pytest.raises(WeightsError) as error:
-        load_network(toy(), (put(state),))
-    for text in ("1 missing: 0.bias", "1 unexpected: extra", "1 of other shape: 1.weight"):
-        assert text in str(error.value)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -246,25 +236,11 @@ def test_command_fetches_verified_weights_to_their_place(server, root, monkeypat
     assert METHODS["DIDFuse"].missing() is None
     left = sorted(path.suffix for path in (root / "DIDFuse").iterdir())
     assert set(left) <= {".pkl", ".lock"}
-
-
-def test_r25_weights_that_are_there_are_no_attempt(server, monkeypatch, capsys):
-    (file,) = publish(server, "DATFuse", monkeypatch)
-    file.path.parent.mkdir(parents=True)
-    file.path.write_bytes(b"weights")
     monkeypatch.setattr("fusionlib.baselines.published.RAW", "http://127.0.0.1:9")
-    assert download(capsys, "DATFuse")[0] == 0
-    assert download(capsys, "DATFuse", "--offline")[0] == 0
-
-
-def test_r24_other_weights_than_published_are_refused(server, monkeypatch, capsys):
-    (file,) = publish(server, "DATFuse", monkeypatch)
-    (server / file.repository / file.commit / file.file).write_bytes(b"changed")
-    file.path.parent.mkdir(parents=True)
-    file.path.write_bytes(b"older")
-    status, _, said = download(capsys, "DATFuse")
-    assert status == 2 and file.sha256 in said and "Traceback" not in said
-    assert file.path.read_bytes() == b"older"
+    assert download(capsys, "DIDFuse")[0] == download(capsys, "DIDFuse", "--offline")[0] == 0
+    files[0].path.write_bytes(b"older")
+    status, _, said = download(capsys, "DIDFuse", "--offline")
+    assert status == 2 and files[0].sha256 in said and files[0].path.read_bytes() == b"older"
 
 
 def test_one_that_fails_does_not_keep_the_others_from_coming(server, monkeypatch, capsys):
