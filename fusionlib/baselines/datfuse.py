@@ -93,15 +93,7 @@ class DATFuse(nn.Module):
         return f * channels + f * self.sam.body(f)  # places: (B, 1, H, W)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1].
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W) in [-1, 1]; below 0 only by accident.
-        """
+        """Infrared and grey, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [-1, 1], seldom below 0."""
         f0 = self.convolutional(torch.cat([ir, vi], dim=1))  # (B, 16, H, W)
         e = F.relu(self.gated(self.features(f0)) + f0)
         # The memory is read anew: a token is 16 neighbours in a row of one channel,

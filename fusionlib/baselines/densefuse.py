@@ -33,15 +33,7 @@ class DenseFuse(nn.Module):
         return f
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W), grey levels 0–255, H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W), any range.
-        """
+        """Infrared and grey, (B, 1, H, W), levels 0–255, H and W ≥ 2 → the same, any range."""
         f = (self.encode(ir) + self.encode(vi)) / 2
         for layer in self.decode[:-1]:
             f = F.relu(layer(f))

@@ -40,15 +40,7 @@ class DIDFuse(nn.Module):
         self.cov7 = edge_layer(2 * WIDTH, 1, nn.Sigmoid())
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1], H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W) in [0, 1].
-        """
+        """Infrared and grey, (B, 1, H, W) in [0, 1], H and W ≥ 2 → (B, 1, H, W) in [0, 1]."""
         f1_ir, f1_vi = self.cov1(ir), self.cov1(vi)  # (B, 64, H, W)
         f2_ir, f2_vi = self.cov2(f1_ir), self.cov2(f1_vi)
         f1 = f1_ir + f1_vi

@@ -82,15 +82,7 @@ class LRRNet(nn.Module):
 
     @torch.no_grad()  # Z is overwritten
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (1, H, W) in [0, 1], H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (1, H, W), any range.
-        """
+        """Infrared and grey, (1, H, W) in [0, 1], H and W ≥ 2 → (1, H, W), any range."""
         low, salient = self.encode_ir(ir).chunk(2)  # (128, H, W)
         low_ir, salient_ir = to_one(self.low_ir, low), to_one(self.salient_ir, salient)
         del low, salient  # before the other Z is made

@@ -36,15 +36,7 @@ class SAGE(nn.Module):
         self.final_decoder = nn.Sequential(nn.Conv2d(WIDTH, 1, 3, padding=1), nn.Tanh())
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1], H and W ≥ 4.
-            vi: luma, the same.
-
-        Returns:
-            (B, 1, H, W) in [-1, 1].
-        """
+        """Infrared and luma, (B, 1, H, W) in [0, 1], H and W ≥ 4 → (B, 1, H, W) in [-1, 1]."""
         f1 = self.module1(torch.cat([vi, ir], dim=1))  # (B, 32, H, W)
         f2 = self.module2(F.max_pool2d(f1, 2))  # (B, 32, H/2, W/2)
         f = self.module3(F.max_pool2d(f2, 2))  # (B, 32, H/4, W/4)

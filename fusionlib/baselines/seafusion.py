@@ -67,15 +67,7 @@ class SeAFusion(nn.Module):
         self.decode1 = DecoderLayer(16, 1)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1].
-            vi: luma, the same.
-
-        Returns:
-            (B, 1, H, W) in [0, 1].
-        """
+        """Infrared and luma, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [0, 1]."""
         f = torch.cat([self.vi(vi), self.ir(ir)], dim=1)  # (B, 96, H, W)
         for layer in (self.decode4, self.decode3, self.decode2):
             f = F.leaky_relu(layer(f), 0.2)

@@ -47,15 +47,7 @@ class TarDAL(nn.Module):
         )
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (1, 1, H, W) in [0, 1].
-            vi: grey, the same.
-
-        Returns:
-            (1, 1, H, W) in [-1, 1].
-        """
+        """Infrared and grey, (1, 1, H, W) in [0, 1] → (1, 1, H, W) in [-1, 1]."""
         f = self.encoder(torch.cat([ir, vi], dim=1))  # (1, 32, H, W)
         for dense in self.dense:
             f = torch.cat([f, dense(f)], dim=1)  # (1, 64, H, W), then 96, then 128
