@@ -109,27 +109,19 @@ def evaluate(
     _check_names(metrics, chosen.protocol)
     fused = _find_fused(methods, datasets, chosen.follow_links)
     asked = {(p.dataset, p.name, m, k): p for p in fused for m in methods for k in metrics}
-    found = _absent_rows(fused, methods, metrics, chosen.missing)
+    absent = _absent_rows(fused, methods, metrics, chosen.missing)
     known = _known_rows(csv)
     folders = _folders(methods, datasets, Path(csv), known) if csv and keep else {}
-    skipped: dict[Pair, str] = {}
-    files = _identify(fused, chosen, skipped)
-    # without those of images that have changed since
-    known = {k: r for k, r in known.items() if r.files in files.get(k[:3], {"": r.files}).values()}
-    for key in asked.keys() & known.keys():
-        if known[key].files == files.get(key[:3], {}).get(chosen.protocol):
-            found[key] = known[key]
+    files, skipped = _identify(fused, chosen)
+    known, found = _still_true(known, files, chosen.protocol, absent)
     try:
         _measure(fused, metrics, files, chosen, found, skipped)
     finally:
         rows = [found[key] for key in asked if key in found and asked[key] not in skipped]
         if csv is not None:
-            others = [row for key, row in known.items() if key not in asked] if keep else []
-            placed = [row._replace(folder=folders.get(row.method, "")) for row in rows]
-            write_values(_frame([*others, *placed], keep), csv)
-    frame = _frame(rows)
-    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in skipped.items()]
-    return frame
+            others = [row for key, row in known.items() if key not in asked]
+            _write(csv, rows, folders, others if keep else None)
+    return _table(rows, skipped)
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:
@@ -195,10 +187,10 @@ def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Key, Row]
 
 
 def _identify(
-    fused: Fused, options: Options, skipped: dict[Pair, str]
-) -> dict[tuple[str, str, str], dict[str, str]]:
-    """Dataset, name and method → protocol → ``files``; adds what cannot be read to ``skipped``."""
-    files = {}
+    fused: Fused, options: Options
+) -> tuple[dict[tuple[str, str, str], dict[str, str]], dict[Pair, str]]:
+    """Dataset, name and method → protocol → ``files``; and pairs left out → why."""
+    files, skipped = {}, {}
     reading = [repr(sorted(options.reading.items()))] if options.reading else []
     for pair, images in fused.items():
         try:
@@ -213,7 +205,14 @@ def _identify(
             if options.on_bad == "error":
                 raise
             skipped[pair] = str(error)
-    return files
+    return files, skipped
+
+
+def _still_true(known, files, protocol: str, absent) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    """Known rows, but for those of images that have changed; and what need not be measured."""
+    known = {k: r for k, r in known.items() if r.files in files.get(k[:3], {"": r.files}).values()}
+    of_now = {k: r for k, r in known.items() if r.files == files.get(k[:3], {}).get(protocol)}
+    return known, of_now | absent
 
 
 def _measure(fused: Fused, metrics, files, options: Options, found, skipped) -> None:
@@ -287,9 +286,19 @@ def _known_rows(csv: Path | str | None) -> dict[Key, Row]:
     return {row[:4]: row for row in rows}
 
 
-def _frame(rows: list[Row], with_folder: bool = False) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *ORIGIN, FOLDER])
-    return frame if with_folder else frame.drop(columns=FOLDER)
+def _table(rows: list[Row], skipped: Mapping[Pair, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=Row._fields).drop(columns=FOLDER)
+    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in skipped.items()]
+    return frame
+
+
+def _write(csv: Path | str, rows: list[Row], folders: dict, others: list[Row] | None) -> None:
+    """The CSV; where rows of others stay in it, with folders."""
+    if others is None:
+        write_values(_table(rows, {}), csv)
+        return
+    placed = [row._replace(folder=folders.get(row.method, "")) for row in rows]
+    write_values(pd.DataFrame([*others, *placed], columns=Row._fields), csv)
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:
