@@ -19,6 +19,7 @@ from skimage.filters import gaussian, sobel_h, sobel_v, window
 from skimage.registration import phase_cross_correlation
 
 from fusionlib.datasets import check_pair, load_pair
+from fusionlib.decoding import FrameWarning
 from fusionlib.errors import FusionError, ImageError, PairError
 from fusionlib.files import write_atomically
 from fusionlib.images import aspect, image_size, is_grey, luma, pixel_sha256, read_vi
@@ -29,7 +30,8 @@ from fusionlib.splits import SPLITS, read_list
 
 Array = np.ndarray
 
-NOTED = {LevelsWarning: "clipped", PaletteWarning: "palette"}  # warning → status of an issue
+# warning → status of an issue
+NOTED = {FrameWarning: "frame", LevelsWarning: "clipped", PaletteWarning: "palette"}
 MAX_SHIFT = 0.03  # of the width; more is reported
 WIDTH = 256  # shifts are looked for in images of this width
 LEAST_SIDE = 48  # smaller images have too few edges to tell
@@ -43,8 +45,8 @@ class Issue:
     Attributes:
         dataset: of the pair; empty for folders.
         name: of the pair; empty if the whole set is meant.
-        status: ``damaged``, ``left out``, ``clipped``, ``misaligned``, ``swapped``, ``resized``,
-            ``stretched``, ``changed``, ``missing`` or ``unlisted``.
+        status: ``damaged``, ``left out``, ``frame``, ``clipped``, ``palette``, ``misaligned``,
+            ``swapped``, ``resized``, ``stretched``, ``changed``, ``missing`` or ``unlisted``.
         detail: for people.
     """
 

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,10 +22,13 @@ MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # EXIF and TIFF
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
 UNSIGNED, SIGNED = 1, 2  # sample formats
-_SMALLER = "Cut it, scale it down, or allow more with max_pixels (--max-pixels)"
 # of EXIF: what shows, maker, model, date, who took it, copyright
 KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 _lifting = threading.Lock()
+
+
+class FrameWarning(UserWarning):
+    """A file holds several pictures, and the first was taken."""
 
 
 def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Array:
@@ -43,25 +45,21 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
 
     Raises:
         ImageError: not an image, damaged, or of a kind named in the message.
+
+    Warns:
+        FrameWarning: the first picture of an MPO file was taken.
+        UserWarning: colours of a palette, or one bit, were converted; once a process.
     """
     path = Path(path)
-    _check_file(path)
-    try:
-        with warnings.catch_warnings(), _pillow_limit(max_pixels), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # Pillow's own on size; checked below
-            stored, orientation = _decode(path, file, frame, max_pixels)
-        if isinstance(stored, Image.Image):
-            stored = _to_array(path, stored)
-        return _upright(_without_alpha(path, stored), orientation)
-    except (ImageError, UserWarning):  # the latter where the user made warnings errors
-        raise
-    except Image.DecompressionBombError as error:  # before the size can be asked
-        raise ImageError(f"{path}: {error} {_SMALLER}") from error
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise ImageError(
-            f"{path}: cannot be read as an image, damaged or not one ({error}); "
-            f"accepted: {', '.join(SUFFIXES)}"
-        ) from error
+    with _opened(path) as file:
+        stored, orientation, mode, pictures = _decode(path, file, frame, max_pixels)
+        stored = _upright(_without_alpha(path, stored), orientation)
+    if pictures > 1 and frame is None:
+        text = f"{path}: the first of its {pictures} pictures is taken; --frame chooses another"
+        warnings.warn(text, FrameWarning, stacklevel=3)
+    if mode in ("P", "1"):
+        _note_conversion(mode)
+    return stored
 
 
 def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
@@ -71,23 +69,18 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
     Raises ImageError for what is not an image.
     """
     path = Path(path)
-    _check_file(path)
-    try:
-        with warnings.catch_warnings(), _pillow_limit(sys.maxsize), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            try:
-                with Image.open(file, formats=FORMATS) as image:
-                    image.seek(_chosen(path, getattr(image, "n_frames", 1), frame or 0))
-                    (width, height), orientation = image.size, 1
-                    if image.format != "TIFF":  # its size heeds the orientation by itself
-                        exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
-                        orientation = exif.get(ORIENTATION, 1)
-            except UnidentifiedImageError:
-                with _tiff_page(path, file, frame) as (page, orientation):
-                    height, width = page.imagelength, page.imagewidth
-        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-    except Exception as error:
-        raise ImageError(f"{path}: cannot be read as an image ({error})") from error
+    with _opened(path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                image.seek(_chosen(path, getattr(image, "n_frames", 1), frame or 0))
+                (width, height), orientation = image.size, 1
+                if image.format != "TIFF":  # its size heeds the orientation by itself
+                    exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
+                    orientation = exif.get(ORIENTATION, 1)
+        except UnidentifiedImageError:
+            with _tiff_page(path, file, frame) as (page, orientation):
+                height, width = page.imagelength, page.imagewidth
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
@@ -105,7 +98,7 @@ def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
         UserWarning: they are damaged, and left out.
     """
     try:
-        with _pillow_limit(sys.maxsize), Image.open(path, formats=FORMATS) as image:
+        with _opened(Path(path)) as file, Image.open(file, formats=FORMATS) as image:
             found, exif = image.getexif(), Image.Exif()
             for tag in set(KEPT_TAGS).intersection(found):  # those of TIFF files tell the layout
                 exif[tag] = found[tag]
@@ -121,36 +114,58 @@ def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
     return kept | ({"icc_profile": profile} if fits else {})
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """An image file; what its decoders raise becomes an ImageError, what they warn of is ignored.
+
+    Pillow's own limit on pixels, which is the process's, is lifted: sizes are checked here.
+    """
+    _check_file(path)
+    with warnings.catch_warnings(), _lifting:
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with path.open("rb") as file:
+                yield file
+        except ImageError:
+            raise
+        except Exception as error:  # decoders raise almost anything on damaged files
+            raise ImageError(
+                f"{path}: cannot be read as an image, damaged or not one ({error}); "
+                f"accepted: {', '.join(SUFFIXES)}"
+            ) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _decode(
     path: Path, file: BinaryIO, frame: int | None, max_pixels: int
-) -> tuple[Array | Image.Image, int]:
-    """Loaded pixels with the channels of the file, and how it says that they are turned."""
-    start = file.read(26)
-    file.seek(0)
+) -> tuple[Array, int, str, int]:
+    """Pixels with the channels of the file, how they are turned, Pillow's mode, MPO's pictures."""
     try:
         # by name Pillow would map the file, and so garble TIFF files with an orientation
         with Image.open(file, formats=FORMATS) as image:
-            frames = getattr(image, "n_frames", 1)
-            if image.format == "MPO" and frame is None:
-                frame = 0
-            index = _chosen(path, frames, frame)
-            _check_size(path, image.size, max_pixels)
+            pictures = image.n_frames if image.format == "MPO" else 1
+            chosen = 0 if pictures > 1 and frame is None else frame
+            _check_size(path, image.size, max_pixels)  # before what seeking may decode
+            image.seek(_chosen(path, getattr(image, "n_frames", 1), chosen))
+            _check_size(path, image.size, max_pixels)  # pages differ in size
+            if image.format == "TIFF" and _pillow_changes_levels(image):
+                raise UnidentifiedImageError
             if image.format == "PNG":
-                image.verify()  # the pixels' checksums, which decoding skips
+                with Image.open(path) as again:
+                    again.verify()  # the pixels' checksums, which decoding skips
+                if image.tile[0].args in ("LA;16B", "RGB;16B", "RGBA;16B"):
+                    key, orientation = image.info.get("transparency"), _orientation(image)
+                    return _decode_deep_png(path, file, key), orientation, image.mode, 1
+            image.load()
+            return _to_array(path, image), _orientation(image), image.mode, pictures
     except UnidentifiedImageError:
-        return _decode_tiff(path, file, frame, max_pixels)  # 64-bit floats, for example
-    file.seek(0)
-    with Image.open(file, formats=FORMATS) as image:
-        image.seek(index)
-        _check_size(path, image.size, max_pixels)  # pages differ in size
-        if image.format == "TIFF" and _pillow_changes_levels(image):
-            return _decode_tiff(path, file, frame, max_pixels)
-        image.load()
-        orientation = image.getexif().get(ORIENTATION, 1)
-        depth, colour_type = start[24:26]
-        if image.format == "PNG" and depth == 16 and colour_type != 0:
-            return _decode_deep_png(path, file, image.info.get("transparency")), orientation
-        return image, orientation
+        return *_decode_tiff(path, file, frame, max_pixels), "", 1  # 64-bit floats, for example
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ORIENTATION, 1)
 
 
 def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
@@ -210,21 +225,6 @@ def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]
         yield page, int(tag.value) if tag else 1
 
 
-@contextmanager
-def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Lift Pillow's own limit while a file is open for which a larger one was asked."""
-    if max_pixels <= MAX_PIXELS:
-        yield
-        return
-    with _lifting:  # the limit is the process's
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = before and max(before, max_pixels)
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
 def _check_file(path: Path) -> None:
     """Refuse what is no file before it is opened: opening a pipe waits for ever."""
     try:
@@ -241,7 +241,7 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{path}: {width}×{height} = {width * height} is more than max_pixels={max_pixels:,}. "
-            f"{_SMALLER}"
+            f"Cut it, scale it down, or allow more with max_pixels (--max-pixels)"
         )
 
 
@@ -260,13 +260,11 @@ def _chosen(path: Path, frames: int, frame: int | None) -> int:
 
 @functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
 def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=5)
+    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=4)
 
 
 def _to_array(path: Path, image: Image.Image) -> Array:
     """Pixels as Pillow has them: uint8, uint16, int32 or float32, with alpha if there is any."""
-    if image.mode in ("P", "1"):
-        _note_conversion(image.mode)
     key = image.info.get("transparency")  # one level or colour, or a palette's alpha
     if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
         if (np.asarray(image) == key).any():

@@ -13,9 +13,9 @@ from its own.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import joblib
 import numpy as np
@@ -32,13 +32,26 @@ from fusionlib.pairing import LISTED, Pair, images_by_stem
 
 Folders = Mapping[str, Path | str]  # method → its folder of fused images
 Tests = Mapping[str, Sequence[Pair]]  # dataset → the pairs that count
-Row = tuple[str, str, str, str, float, str, str, str]  # COLUMNS, reason, files, folder
 Fused = dict[Pair, dict[str, Path]]  # pair → method → fused image
+Key = tuple[str, str, str, str]  # dataset, name, method, metric
 
 NO_IMAGE = "there is no fused image"
 COLUMNS = ["dataset", "name", "method", "metric", "value"]
 ORIGIN = ["reason", "files"]  # why there is no value; which images, protocol and version
 FOLDER = "folder"
+
+
+class Row(NamedTuple):
+    """A line of the table; the first four fields are its `Key`."""
+
+    dataset: str
+    name: str
+    method: str
+    metric: str
+    value: float
+    reason: str = ""
+    files: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,29 +108,20 @@ def evaluate(
     chosen = Options(**options)
     _check_names(metrics, chosen.protocol)
     fused = _find_fused(methods, datasets, chosen.follow_links)
+    asked = {(p.dataset, p.name, m, k): p for p in fused for m in methods for k in metrics}
+    absent = _absent_rows(fused, methods, metrics, chosen.missing)
     known = _known_rows(csv)
     folders = _folders(methods, datasets, Path(csv), known) if csv and keep else {}
-    results = _Results(_absent_rows(fused, methods, metrics, chosen.missing))
+    files, skipped = _identify(fused, chosen)
+    known, found = _still_true(known, files, chosen.protocol, absent)
     try:
-        _measure(fused, metrics, known, chosen, results)
+        _measure(fused, metrics, files, chosen, found, skipped)
     finally:
-        measured = [r for pair in fused if pair not in results.skipped for r in results.rows[pair]]
+        rows = [found[key] for key in asked if key in found and asked[key] not in skipped]
         if csv is not None:
-            others = _others(known, fused, methods, metrics, results) if keep else []
-            origins = [(*row[:-1], folders.get(row[2], "")) for row in measured]
-            write_values(_frame([*others, *origins], keep), csv)
-    frame = _frame(_ordered(measured, list(datasets), list(methods), list(metrics)))
-    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in results.skipped.items()]
-    return frame
-
-
-@dataclass
-class _Results:
-    """Pair → its rows, pair → why it is left out, and all that ``files`` can be of an image."""
-
-    rows: dict[Pair, list[Row]]
-    skipped: dict[Pair, str] = field(default_factory=dict)
-    hashes: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
+            others = [row for key, row in known.items() if key not in asked]
+            _write(csv, rows, folders, others if keep else None)
+    return _table(rows, skipped)
 
 
 def _check_names(metrics: Sequence[str], protocol: str) -> None:
@@ -128,11 +132,11 @@ def _check_names(metrics: Sequence[str], protocol: str) -> None:
 
 
 def _find_fused(methods: Folders, datasets: Tests, follow_links: bool) -> Fused:
-    """The fused images that are there; paths are absolute, as joblib's processes live on."""
+    """The fused images that are there, in order; paths are absolute, as processes live on."""
     fused: Fused = {
         replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute()): {}
         for name in datasets
-        for pair in datasets[name]
+        for pair in sorted(datasets[name], key=lambda pair: pair.name)
     }
     for method, folder in methods.items():
         for dataset in datasets:
@@ -147,7 +151,9 @@ def _find_fused(methods: Folders, datasets: Tests, follow_links: bool) -> Fused:
     return fused
 
 
-def _folders(methods: Folders, datasets: Tests, csv: Path, known) -> dict[str, str]:
+def _folders(
+    methods: Folders, datasets: Tests, csv: Path, known: Mapping[Key, Row]
+) -> dict[str, str]:
     """Method → its folder without the dataset's, seen from the CSV, which knows no other."""
     folders = {}
     for method, given in methods.items():
@@ -159,76 +165,70 @@ def _folders(methods: Folders, datasets: Tests, csv: Path, known) -> dict[str, s
         except ValueError:  # another drive
             now = os.path.realpath(folder)
         now = folders[method] = Path(now).as_posix()
-        for dataset, _, other, *_, was in known.values():
+        for row in known.values():
             # datasets of one method may be in folders of other names, not in two of one name
-            is_rival = dataset in datasets or Path(was).name == Path(now).name
-            if other == method and was not in ("", now) and is_rival:
+            is_rival = row.dataset in datasets or Path(row.folder).name == Path(now).name
+            if row.method == method and row.folder not in ("", now) and is_rival:
                 raise DatasetError(
-                    f"{csv} has values of {method!r} from the folder {was}, and these are from "
-                    f"{now} (both seen from the CSV): give another --method, or another CSV"
+                    f"{csv} has values of {method!r} from the folder {row.folder}, and these are "
+                    f"from {now} (both seen from the CSV): give another --method, or another CSV"
                 )
     return folders
 
 
-def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Pair, list[Row]]:
+def _absent_rows(fused: Fused, methods, metrics, missing: str) -> dict[Key, Row]:
     """Rows without value of what has no fused image; an error unless they are to be marked."""
     absent = [(m, pair) for m in methods for pair in fused if m not in fused[pair]]
     if absent and missing == "error":
         listed = ", ".join(f"{m}/{p.dataset}/{p.name}" for m, p in absent[:LISTED])
         raise DatasetError(f"{len(absent)} fused images are missing: {listed}")
-    rows: dict[Pair, list[Row]] = {pair: [] for pair in fused}
-    for method, pair in absent:
-        nothing = float("nan"), NO_IMAGE, "", ""
-        rows[pair] += [(pair.dataset, pair.name, method, metric, *nothing) for metric in metrics]
-    return rows
+    keys = [(p.dataset, p.name, m, metric) for m, p in absent for metric in metrics]
+    return {key: Row(*key, float("nan"), NO_IMAGE) for key in keys}
 
 
-def _measure(fused: Fused, metrics, known, options: Options, results: _Results) -> None:
-    """Add what is known of each pair and what is measured, or the pair to those left out."""
-    tasks = []
-    for pair in fused:
+def _identify(
+    fused: Fused, options: Options
+) -> tuple[dict[tuple[str, str, str], dict[str, str]], dict[Pair, str]]:
+    """Dataset, name and method → protocol → ``files``; and pairs left out → why."""
+    files, skipped = {}, {}
+    reading = [repr(sorted(options.reading.items()))] if options.reading else []
+    for pair, images in fused.items():
         try:
-            wanted = _split_known(pair, fused[pair], metrics, known, options, results)
+            sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if images else []
+            for method, path in images.items():
+                image = " ".join([*sources, *reading, _file_hash(path)])
+                texts = {name: f"{VERSION} {name} {image}".encode() for name in PROTOCOLS}
+                files[pair.dataset, pair.name, method] = {
+                    name: hashlib.sha256(text).hexdigest()[:16] for name, text in texts.items()
+                }
         except ImageError as error:
             if options.on_bad == "error":
                 raise
-            wanted, results.skipped[pair] = {}, str(error)
+            skipped[pair] = str(error)
+    return files, skipped
+
+
+def _still_true(known, files, protocol: str, absent) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    """Known rows, but for those of images that have changed; and what need not be measured."""
+    known = {k: r for k, r in known.items() if r.files in files.get(k[:3], {"": r.files}).values()}
+    of_now = {k: r for k, r in known.items() if r.files == files.get(k[:3], {}).get(protocol)}
+    return known, of_now | absent
+
+
+def _measure(fused: Fused, metrics, files, options: Options, found, skipped) -> None:
+    """Add to ``found`` what is not there yet, or its pair to ``skipped``."""
+    tasks = []
+    for pair, images in fused.items():
+        wanted = {}
+        for method, path in images.items() if pair not in skipped else ():
+            image = pair.dataset, pair.name, method
+            if todo := [metric for metric in metrics if (*image, metric) not in found]:
+                wanted[method] = path, todo, files[image][options.protocol]
         tasks += [joblib.delayed(_measure_pair)(pair, wanted, options)] if wanted else []
     done = joblib.Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks)
-    for pair, new, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
-        results.rows[pair] += new
-        results.skipped |= {pair: problem} if problem else {}
-
-
-def _split_known(pair: Pair, images: Mapping[str, Path], metrics, known, options, results) -> dict:
-    """Add rows that need not be computed again; method → image, metrics, ``files`` of the rest."""
-    wanted = {}
-    sources = [_file_hash(path) for path in (pair.ir, pair.vi)] if images else []
-    sources += [repr(sorted(options.reading.items()))] if options.reading else []
-    for method, path in images.items():
-        image = " ".join([*sources, _file_hash(path)])
-        texts = {name: f"{VERSION} {name} {image}" for name in PROTOCOLS}
-        hashes = {n: hashlib.sha256(text.encode()).hexdigest()[:16] for n, text in texts.items()}
-        results.hashes[pair.dataset, pair.name, method] = {*hashes.values()}
-        files, todo = hashes[options.protocol], []
-        for metric in metrics:
-            row = known.get((pair.dataset, pair.name, method, metric))
-            known_now = row and row[6] == files
-            results.rows[pair] += [(*row[:-1], "")] if known_now else []
-            todo += [] if known_now else [metric]
-        if todo:
-            wanted[method] = (path, todo, files)
-    return wanted
-
-
-def _others(known, fused: Fused, methods, metrics, results: _Results) -> list[Row]:
-    """Rows of the CSV that were not asked for, but for those of images that have changed since."""
-    asked = {(p.dataset, p.name, m, k) for p in fused for m in methods for k in metrics}
-    return [
-        row
-        for key, row in known.items()
-        if key not in asked and row[6] in results.hashes.get(key[:3], {row[6]})
-    ]
+    for pair, rows, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+        found |= {row[:4]: row for row in rows}
+        skipped |= {pair: problem} if problem else {}
 
 
 def _measure_pair(pair: Pair, wanted, options: Options) -> tuple[Pair, list[Row], str]:
@@ -242,7 +242,7 @@ def _measure_pair(pair: Pair, wanted, options: Options) -> tuple[Pair, list[Row]
             check_size(path, fused.shape, ir.shape)
             values = measure_by(options.protocol, sources, fused, metrics)
             for metric, (value, reason) in values.items():
-                rows.append((pair.dataset, pair.name, method, metric, value, reason, files, ""))
+                rows.append(Row(pair.dataset, pair.name, method, metric, value, reason, files))
     except (ImageError, MetricError, PairError) as error:
         if options.on_bad == "error":
             raise
@@ -259,13 +259,6 @@ def _read_sources(pair: Pair, reading: Mapping[str, Any] | None) -> tuple[np.nda
     if ir.shape != vi.shape:
         raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
     return ir, vi
-
-
-def _ordered(rows: list[Row], datasets: list, methods: list, metrics: list) -> list[Row]:
-    return sorted(
-        rows,
-        key=lambda r: (datasets.index(r[0]), r[1], methods.index(r[2]), metrics.index(r[3])),
-    )
 
 
 def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -285,18 +278,27 @@ def _file_hash(path: Path) -> str:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _known_rows(csv: Path | str | None) -> dict[tuple[str, ...], Row]:
-    """Dataset, name, method, metric → row of the CSV of the last time, if there is one."""
+def _known_rows(csv: Path | str | None) -> dict[Key, Row]:
+    """The rows of the CSV of the last time, if there is one."""
     if csv is None or not Path(csv).is_file():
         return {}
-    frame = read_values(csv)
-    frame[FOLDER] = frame.get(FOLDER, "")
-    return {row[:4]: row for row in frame.itertuples(index=False, name=None)}
+    rows = [Row(*row) for row in read_values(csv).itertuples(index=False, name=None)]
+    return {row[:4]: row for row in rows}
 
 
-def _frame(rows: list[Row], with_folder: bool = False) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *ORIGIN, FOLDER])
-    return frame if with_folder else frame.drop(columns=FOLDER)
+def _table(rows: list[Row], skipped: Mapping[Pair, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=Row._fields).drop(columns=FOLDER)
+    frame.attrs["skipped"] = [(p.name, "damaged", why) for p, why in skipped.items()]
+    return frame
+
+
+def _write(csv: Path | str, rows: list[Row], folders: dict, others: list[Row] | None) -> None:
+    """The CSV; where rows of others stay in it, with folders."""
+    if others is None:
+        write_values(_table(rows, {}), csv)
+        return
+    placed = [row._replace(folder=folders.get(row.method, "")) for row in rows]
+    write_values(pd.DataFrame([*others, *placed], columns=Row._fields), csv)
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:

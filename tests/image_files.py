@@ -28,6 +28,8 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
 def encode(image, kind, **options):
     """The bytes of a file that holds this image."""
+    if kind == "TIFF" and isinstance(image, np.ndarray) and not options:
+        return tiff(image)  # any type
     file = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, kind, **options)

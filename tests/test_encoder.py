@@ -101,9 +101,6 @@ def whole_network():
     return network.eval()
 
 
-# --- Embedded encoder -----------------------------------------------------------------------------
-
-
 def test_embedded_encoder_says_what_it_is_and_is_always_the_same(embedded):
     assert (embedded.name, embedded.embed, embedded.size) == ("embedded", 1280, (224, 224))
     assert "not CLIP" in embedded.title and "ImageNet" in embedded.title
@@ -122,14 +119,6 @@ def test_encoder_is_frozen(embedded):
     assert all(torch.equal(value, before[key]) for key, value in embedded.state_dict().items())
 
 
-@pytest.mark.parametrize("size", [(1, 1), (37, 53), (500, 30)])
-def test_size_of_a_constant_image_does_not_matter(embedded, size):
-    expected = embedded(torch.full((1, 3, 224, 224), 0.3))
-    found = embedded(torch.full((1, 3, *size), 0.3))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert (embedded(torch.full((1, 3, *size), 0.8)) - expected).abs().max() > 0.1
-
-
 def test_infrared_is_repeated_and_images_are_resized_whole(embedded):
     ir = torch.full((2, 1, 100, 400), 0.5)
     ir[1, ..., :20] = 1  # a centre crop would not see this
@@ -137,6 +126,9 @@ def test_infrared_is_repeated_and_images_are_resized_whole(embedded):
     assert found.shape == (2, 1280) and found.dtype == torch.float32
     assert torch.equal(found, embedded(torch.cat([ir] * 3, dim=1)))
     assert (found[0] - found[1]).abs().max() > 0.1
+    for size in ((1, 1), (500, 30)):
+        constant = embedded(torch.full((1, 1, *size), 0.5))
+        torch.testing.assert_close(constant[0], found[0], rtol=1e-4, atol=1e-4)
 
 
 def test_embedded_encoder_equals_timm_with_grey_levels(embedded):
@@ -152,12 +144,8 @@ def test_embedded_encoder_equals_timm_with_grey_levels(embedded):
 )
 def test_embedded_encoder_knows_imagenet(embedded, name, expected):
     """The classifier of the file, on features of fusionlib, names what the photograph shows."""
-    features = embedded(photo(name))
-    scores = whole_network().classifier(features)[0].softmax(dim=0)
+    scores = whole_network().classifier(embedded(photo(name)))[0]
     assert int(scores.argmax()) in expected
-    if name == "chelsea":
-        assert len(CATS & set(scores.topk(5).indices.tolist())) >= 3  # the other two: a lynx, a bag
-        assert scores[sorted(CATS)].sum() > 0.9
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
@@ -172,25 +160,20 @@ def test_r34_damaged_package_file_is_refused(tmp_path, monkeypatch, damage):
         load_encoder("embedded")
 
 
-# --- open_clip models -----------------------------------------------------------------------------
-
-
-def own_features(model, image):
-    """Of an 8-bit image of the right size, through open_clip's own preprocessing."""
-    preprocess = open_clip.transform.image_transform_v2(
+@pytest.mark.parametrize(("name", "size"), [("tiny", (224, 224)), ("tiny-oblong", (64, 96))])
+def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path, name, size):
+    model, path = tiny(name, tmp_path / "some weights.pt")
+    encoder = load_encoder(f"{name}/{path}")
+    assert (encoder.embed, encoder.size, encoder.title) == (24, size, f"CLIP {name} (open_clip)")
+    image = skimage.data.chelsea()[: size[0], : size[1]].copy()
+    found = encoder(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
+    preprocess = open_clip.transform.image_transform_v2(  # open_clip's own
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
     with torch.no_grad():
-        return model.encode_image(preprocess(image)[None])
-
-
-def test_local_file_gives_the_features_of_open_clip(tiny, tmp_path):
-    model, path = tiny("tiny", tmp_path / "some weights.pt")
-    encoder = load_encoder(f"tiny/{path}")
-    assert (encoder.embed, encoder.size, encoder.title) == (24, (224, 224), "CLIP tiny (open_clip)")
-    image = Image.fromarray(skimage.data.chelsea()[:224, :224])
-    found = encoder(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255)
-    torch.testing.assert_close(found, own_features(model, image), rtol=1e-5, atol=1e-6)
+        expected = model.encode_image(preprocess(Image.fromarray(image))[None])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert encoder(torch.rand(2, 1, 30, 30)).shape == (2, 24)  # any size
     assert not any(p.requires_grad for p in encoder.parameters()) and not encoder.train().training
 
 
@@ -208,17 +191,6 @@ def test_local_folder_gives_the_features_of_open_clip(tiny, tmp_path):
     torch.testing.assert_close(encoder(images), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_oblong_models_see_the_whole_image(tiny):
-    model, path = tiny("tiny-oblong")
-    encoder = load_encoder(f"tiny-oblong/{path}")
-    assert encoder.size == (64, 96)
-    images = torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        expected = model.encode_image((images - encoder.mean) / encoder.std)
-    torch.testing.assert_close(encoder(images), expected, rtol=1e-5, atol=1e-6)
-    assert encoder(torch.rand(2, 1, 30, 30)).shape == (2, 24)
-
-
 def test_networks_that_return_a_pair_give_their_first(monkeypatch):
     class Pair(nn.Module):
         def forward(self, x):
@@ -228,9 +200,6 @@ def test_networks_that_return_a_pair_give_their_first(monkeypatch):
     encoder = ImageEncoder(Pair(), name="p", title="p", size=(8, 8), mean=grey[0], std=grey[1])
     assert encoder.embed == 3
     torch.testing.assert_close(encoder(torch.full((2, 3, 8, 8), 0.25)), torch.full((2, 3), 0.25))
-
-
-# --- r33: equal shapes, other function ------------------------------------------------------------
 
 
 def test_r33_activation_and_heads_are_in_the_fingerprint(tiny):
@@ -262,26 +231,21 @@ def test_r33_one_changed_weight_or_setting_is_in_the_fingerprint():
     assert len({build(), *others}) == 4
 
 
-# --- Errors; nothing ever falls back --------------------------------------------------------------
-
-
 def never_built(*args, **kwargs):
     raise AssertionError("a model was built although its weights are not there")
 
 
-def test_weights_of_another_model_are_refused(tiny):
-    _, path = tiny("tiny-wide")
-    with pytest.raises(EncoderError, match=r"(?s)tiny/.*cannot load it.*size mismatch") as caught:
-        load_encoder(f"tiny/{path}")
-    assert len(str(caught.value).splitlines()) <= 10
-
-
-@pytest.mark.parametrize("data", [b"", b"not weights", b"PK\x03\x04 not a zip file either"])
-def test_files_that_are_not_weights_are_refused(tiny, tmp_path, data):
+@pytest.mark.parametrize("data", [None, b"", b"not weights", b"PK\x03\x04 no zip file either"])
+def test_what_is_no_weights_of_the_model_is_refused(tiny, tmp_path, data):
     path = tmp_path / "weights.pt"
-    path.write_bytes(data)
-    with pytest.raises(EncoderError, match=r"weights\.pt.*cannot load it"):
+    if data is None:
+        tiny("tiny-wide", path)
+    else:
+        path.write_bytes(data)
+    with pytest.raises(EncoderError, match=r"tiny/.*weights\.pt.*cannot load it") as caught:
         load_encoder(f"tiny/{path}")
+    assert ("size mismatch" in str(caught.value)) == (data is None)
+    assert len(str(caught.value).splitlines()) <= 10
 
 
 def test_pickles_are_not_executed(tiny, tmp_path):

@@ -2,7 +2,6 @@ import warnings
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 from fusionlib.errors import ImageError
@@ -12,20 +11,6 @@ from fusionlib.levels import LevelsWarning, find_range
 SCENE = np.clip(np.random.default_rng(3).normal(0.4, 0.15, (60, 80)), 0, 1)
 SCENE[:2, :3] = [[0, 0, 0], [1, 1, 1]]
 READERS = {"ir": read_ir, "vi": read_vi}
-
-
-@pytest.fixture
-def put(tmp_path):
-    def write(levels, name="a.png"):
-        path = tmp_path / name
-        levels = np.asarray(levels)
-        if path.suffix == ".tif":
-            tifffile.imwrite(path, levels)
-        else:
-            Image.fromarray(levels).save(path)
-        return path
-
-    return write
 
 
 def counts(low, high, kind="u2"):
@@ -48,7 +33,7 @@ def counts(low, high, kind="u2"):
     ],
 )
 def test_r62_raw_counts_are_refused_with_options_that_work(put, side, name, levels):
-    path = put(levels, name)
+    path = put(name, levels)
     with pytest.raises(ImageError) as caught:
         READERS[side](path)
     message = str(caught.value)
@@ -94,7 +79,7 @@ def lit(levels, share):
 )
 def test_r62_scaled_images_are_read_as_they_are_dark_ones_too(put, name, levels):
     white = {"u1": 255, "u2": 65_535, "f8": 1}[levels.dtype.str[1:]]
-    image = read_ir(put(levels, name))
+    image = read_ir(put(name, levels))
     assert np.abs(image - levels.astype(float) / white).max() < 1e-6
 
 
@@ -102,13 +87,13 @@ def test_r62_dead_pixels_do_not_hide_raw_counts(put):
     levels = counts(7200, 8200)
     levels[0, 0], levels[5, 5] = 0, 65_535
     with pytest.raises(ImageError, match="raw counts"):
-        read_ir(put(levels))
-    low, high = find_range([put(levels)], "ir")
+        read_ir(put("a.png", levels))
+    low, high = find_range([put("a.png", levels)], "ir")
     assert 7200 <= low < 7300 and 8100 < high <= 8200
 
 
 def test_r62_auto_is_one_range_that_fits_every_frame(put):
-    frames = [put(counts(7000 + k, 7900 + 2 * k), f"{k}.png") for k in (0, 300, 50)]
+    frames = [put(f"{k}.png", counts(7000 + k, 7900 + 2 * k)) for k in (0, 300, 50)]
     low, high = find_range(iter(frames), "ir")
     alone = [find_range([frame], "ir") for frame in frames]
     assert (low, high) == (min(a for a, _ in alone), max(b for _, b in alone))
@@ -122,14 +107,14 @@ def test_r62_auto_is_one_range_that_fits_every_frame(put):
 
 def test_r62_auto_needs_files_that_one_range_can_fit(put):
     with pytest.raises(ImageError, match=r"a\.png, which has 8 bits, and .*b\.png"):
-        find_range([put(counts(0, 255, "u1")), put(counts(7200, 8200), "b.png")], "ir")
+        find_range([put("a.png", counts(0, 255, "u1")), put("b.png", counts(7200, 8200))], "ir")
     with pytest.raises(ImageError, match="no images"):
         find_range([], "vi")
     with pytest.raises(ImageError, match="one level"):
-        find_range([put(np.full((5, 5), 7200, "u2"))], "ir")
+        find_range([put("a.png", np.full((5, 5), 7200, "u2"))], "ir")
     with pytest.raises(ImageError, match="1 pixels are not finite"):
-        find_range([put(np.array([[0.5, np.nan]]), "a.tif")], "ir")
-    assert find_range([put(np.stack([counts(0, 9), counts(5, 99)]), "a.tif")], "ir", frame=1) > (
+        find_range([put("a.tif", np.array([[0.5, np.nan]]))], "ir")
+    assert find_range([put("a.tif", np.stack([counts(0, 9), counts(5, 99)]))], "ir", frame=1) > (
         5,
         9,
     )
@@ -137,7 +122,7 @@ def test_r62_auto_needs_files_that_one_range_can_fit(put):
 
 @pytest.mark.parametrize("side", READERS)
 def test_r63_a_range_that_clips_many_pixels_is_reported(put, side):
-    path = put(counts(7200, 8200))
+    path = put("a.png", counts(7200, 8200))
     for given, words in (
         ((0, 7400), ("above", "white")),
         ((7700, 9000), ("below", "black")),
@@ -156,7 +141,7 @@ def test_r63_a_range_that_clips_many_pixels_is_reported(put, side):
 
 @pytest.mark.parametrize("given", [(7200, 8200), (0, 4095), (-40, 120), (0, 65_535)])
 def test_r63_a_raw_range_for_an_8_bit_file_is_refused(put, given):
-    path = put(counts(0, 255, "u1"))
+    path = put("a.png", counts(0, 255, "u1"))
     with pytest.raises(ImageError, match=r"a\.png: has 8 bits.*--ir-range"):
         read_ir(path, ir_range=given)
     with pytest.raises(ImageError, match=r"a\.png: has 8 bits.*--vi-range"):

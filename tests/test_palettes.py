@@ -44,8 +44,10 @@ def test_r13_the_palette_is_named_since_nothing_says_which_end_is_hot(tmp_path):
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (0.3, 0.6)])
-@pytest.mark.parametrize("name", [name for name in KNOWN if name != "hot"])
+@pytest.mark.parametrize("name", KNOWN)
 def test_r13_known_palettes_are_turned_back_into_heat(name, low, high):
+    if name == "hot" and high < 1:
+        pytest.skip("jet has these colours, too")
     values = random_heat(low, high)
     image = coloured(name, values)
     assert recognise(image) == (KNOWN[name],)
@@ -54,11 +56,6 @@ def test_r13_known_palettes_are_turned_back_into_heat(name, low, high):
     for quality, limit in ((90, 0.02), (75, 0.03)):
         image = coloured(name, values, quality)
         assert np.abs(heat("a.jpg", image) - values).mean() < limit
-
-
-def test_r13_the_part_of_hot_that_is_not_in_jet_is_turned_back():
-    values = random_heat(0, 1)
-    assert np.abs(heat("a.png", coloured("hot", values)) - values).max() <= 1 / 255
 
 
 IRON = "00000a 0c0074 3d0093 6e009c 9c009b bb0593 cf197b e0373b eb5309 f26e01 f88c00 fdad00 feca01"

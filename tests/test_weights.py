@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import pickle
 from pathlib import Path
 
 import pytest
@@ -68,9 +67,6 @@ def rewrite(path, tensors=None, **changed):
     sign(path)
 
 
-# --- Round trip -----------------------------------------------------------------------------------
-
-
 def test_everything_comes_back_bit_by_bit(saved, net, encoder):
     found = load_weights(saved, encoder)
     assert found.net.config == CONFIG and not found.net.training
@@ -129,19 +125,19 @@ def test_only_safetensors_are_written(tmp_path, net, encoder):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(WeightsError, match=r"nothing\.safetensors: no such weights file.*train"):
-        load_weights(tmp_path / "nothing.safetensors")
-
-
-@pytest.mark.parametrize("name", ["checkpoint.pt", "DIDFuse.pth"])
-def test_files_that_are_no_weights_of_this_project_are_called_so(tmp_path, name):
-    torch.save({"a": torch.zeros(1)}, tmp_path / name)
-    with pytest.raises(WeightsError, match=rf"{name}: not a weights file.*best\.safetensors"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing.safetensors", r"no such weights file.*train"),
+        ("checkpoint.pt", r"not a weights file.*best\.safetensors"),
+        ("DIDFuse.pth", r"not a weights file.*best\.safetensors"),
+    ],
+)
+def test_files_that_are_no_weights_of_this_project_are_called_so(tmp_path, name, says):
+    if name != "nothing.safetensors":
+        torch.save({"a": torch.zeros(1)}, tmp_path / name)
+    with pytest.raises(WeightsError, match=f"{name}: {says}"):
         load_weights(tmp_path / name)
-
-
-# --- r30, r31 -------------------------------------------------------------------------------------
 
 
 def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
@@ -151,10 +147,6 @@ def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
         def __reduce__(self):
             return (Path.touch, (marker,))
 
-    saved.write_bytes(pickle.dumps(Payload()))
-    sign(saved)
-    with pytest.raises(WeightsError, match=r"net\.safetensors: cannot be read as safetensors"):
-        load_weights(saved)
     torch.save({"net": Payload()}, saved)
     sign(saved)
     with pytest.raises(WeightsError, match=r"net\.safetensors: cannot be read as safetensors"):
@@ -199,9 +191,6 @@ def test_r31_missing_or_damaged_checksum(saved, content):
         load_weights(saved)
 
 
-# --- r32, r33, r35 --------------------------------------------------------------------------------
-
-
 def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
     tensors = load_file(saved)
     del tensors["cii_ir.w_ir"]
@@ -220,16 +209,13 @@ def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
         load_weights(saved)
 
 
-def test_r32_config_of_another_shape(saved):
-    rewrite(saved, config=dataclasses.asdict(CONFIG) | {"width": 16})
-    with pytest.raises(WeightsError, match=r"does not fit .*width=16.*of other shape"):
-        load_weights(saved)
-
-
-def test_r32_prefix_of_data_parallel_is_stripped(saved, net):
+def test_r32_config_of_another_shape_and_prefix_of_parallel_training(saved, net):
     rewrite(saved, {f"module.{key}": value for key, value in load_file(saved).items()})
     found = load_weights(saved).net.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
+    rewrite(saved, config=dataclasses.asdict(CONFIG) | {"width": 16})
+    with pytest.raises(WeightsError, match=r"does not fit .*width=16.*of other shape"):
+        load_weights(saved)
 
 
 @pytest.mark.parametrize(
@@ -266,19 +252,13 @@ def test_r35_other_encoder_of_equal_length_is_refused(saved):
     assert load_weights(saved).encoder == "theirs"  # without an encoder: for finding out
 
 
-def test_r33_encoder_of_the_same_name_with_other_weights_is_refused(saved):
+def test_r33_an_encoder_is_known_by_its_fingerprint_not_its_name(saved):
+    assert load_weights(saved, build_encoder("local copy")).encoder == "theirs"
     with pytest.raises(WeightsError, match="other weights or settings"):
         load_weights(saved, build_encoder("theirs", bias=0.5))
     rewrite(saved, encoder_fingerprint=None)
     with pytest.raises(WeightsError, match="other weights or settings"):
         load_weights(saved, build_encoder())
-
-
-def test_r33_the_same_encoder_under_another_name_is_accepted(saved):
-    assert load_weights(saved, build_encoder("local copy")).encoder == "theirs"
-
-
-# --- The shipped ones -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["full", "without_both", "letter"])

@@ -10,41 +10,25 @@ a user downloads (``python -m fusionlib data download --weights``) or has under
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
-from fusionlib.baselines import (
-    classical,
-    datfuse,
-    densefuse,
-    didfuse,
-    ifcnn,
-    lrrnet,
-    sage,
-    seafusion,
-    tardal,
-)
 from fusionlib.baselines.method import ArrayMethod, Method, NetworkMethod
 from fusionlib.errors import WeightsError
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        datfuse.METHOD,
-        lrrnet.METHOD,
-        seafusion.METHOD,
-        ifcnn.METHOD,
-        didfuse.METHOD,
-        tardal.METHOD,
-        densefuse.METHOD,
-        sage.METHOD,
-        *classical.METHODS,
-    )
-}
+FIRST = ("datfuse", "lrrnet", "seafusion", "ifcnn", "didfuse", "tardal", "densefuse", "sage")
 
 
-for _found in pkgutil.iter_modules(__path__):  # files that users add: METHOD, each its own
-    _method = getattr(importlib.import_module(f"{__name__}.{_found.name}"), "METHOD", None)
-    if _method is not None:
-        METHODS.setdefault(_method.name, _method)
+def _methods() -> Iterator[Method]:
+    """Of every file here its METHOD, or METHODS; those of `FIRST` before what users add."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    for name in (*FIRST, "classical", *sorted(found - {*FIRST, "classical"})):
+        module = importlib.import_module(f"{__name__}.{name}")
+        yield from getattr(module, "METHODS", [])
+        if hasattr(module, "METHOD"):
+            yield module.METHOD
+
+
+METHODS = {method.name: method for method in _methods()}
 
 
 def find_method(name: str) -> Method:

@@ -11,7 +11,6 @@ from fusionlib.images import luma
 
 LEVELS = 4  # bands of the pyramid, fewer where the image is too small
 LEAST = 4  # a layer with a side below this is not divided further
-COLOUR = "Cb and Cr of the visible image"
 
 
 def average(ir: Array, vi: Array) -> Array:
@@ -64,31 +63,24 @@ def laplacian(ir: Array, vi: Array) -> Array:
     return np.clip(compose(bands, (rest_ir + rest_vi) / 2), 0, 1)
 
 
-METHODS = (
+METHODS = [
     ArrayMethod(
-        name="average",
-        title="Average",
+        name=rule.__name__,
+        title=title,
         group="classical",
-        source="mean of infrared image and luma",
-        colour=COLOUR,
-        rule=average,
-    ),
-    ArrayMethod(
-        name="maximum",
-        title="Maximum",
-        group="classical",
-        source="maximum of infrared image and luma",
-        colour=COLOUR,
-        rule=maximum,
-    ),
-    ArrayMethod(
-        name="laplacian",
-        title="Laplacian pyramid",
-        group="classical",
-        source="P. J. Burt, E. H. Adelson, The Laplacian pyramid as a compact image code, IEEE"
-        " Trans. Communications 31(4), 1983, doi:10.1109/TCOM.1983.1095851; stronger detail,"
-        " mean of the coarsest layer",
-        colour=COLOUR,
-        rule=laplacian,
-    ),
-)
+        source=source,
+        colour="Cb and Cr of the visible image",
+        rule=rule,
+    )
+    for rule, title, source in (
+        (average, "Average", "mean of infrared image and luma"),
+        (maximum, "Maximum", "maximum of infrared image and luma"),
+        (
+            laplacian,
+            "Laplacian pyramid",
+            "P. J. Burt, E. H. Adelson, The Laplacian pyramid as a compact image code, IEEE Trans."
+            " Communications 31(4), 1983, doi:10.1109/TCOM.1983.1095851; stronger detail, mean of"
+            " the coarsest layer",
+        ),
+    )
+]

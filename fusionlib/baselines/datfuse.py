@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -93,15 +93,7 @@ class DATFuse(nn.Module):
         return f * channels + f * self.sam.body(f)  # places: (B, 1, H, W)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1].
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W) in [-1, 1]; below 0 only by accident.
-        """
+        """Infrared and grey, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [-1, 1], seldom below 0."""
         f0 = self.convolutional(torch.cat([ir, vi], dim=1))  # (B, 16, H, W)
         e = F.relu(self.gated(self.features(f0)) + f0)
         # The memory is read anew: a token is 16 neighbours in a row of one channel,
@@ -125,16 +117,7 @@ METHOD = NetworkMethod(
     source="W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention"
     " transformer, IEEE TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340",
     colour="grey only",
-    weights=(
-        WeightsFile(
-            method="DATFuse",
-            repository="tthinking/DATFuse",
-            commit="0cd93f15fb5552c7aef79b7be56726c863d6c5ba",
-            file="model_10.pth",
-            sha256="075b636954cbd425fc29be808bcfb42232e29b203f054c2a637ed301300d5a1d",
-            size=65_189,
-        ),
-    ),
+    weights=listed("DATFuse"),
     build=DATFuse,
     apply=apply,
 )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -33,15 +33,7 @@ class DenseFuse(nn.Module):
         return f
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W), grey levels 0–255, H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W), any range.
-        """
+        """Infrared and grey, (B, 1, H, W), levels 0–255, H and W ≥ 2 → the same, any range."""
         f = (self.encode(ir) + self.encode(vi)) / 2
         for layer in self.decode[:-1]:
             f = F.relu(layer(f))
@@ -61,16 +53,7 @@ METHOD = NetworkMethod(
     source="H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP"
     " 28(5), 2019, doi:10.1109/TIP.2018.2887342",
     colour="grey only",
-    weights=(
-        WeightsFile(
-            method="DenseFuse",
-            repository="hli1221/densefuse-pytorch",
-            commit="4394b63e9295db1c6b7a5c3664551c90f0605f2b",
-            file="models/densefuse_gray.model",
-            sha256="b34cf3650f04161b31ac2467decfeedf7eba39165b7618f846e0f298ecd2ac65",
-            size=300_413,
-        ),
-    ),
+    weights=listed("DenseFuse"),
     least_side=2,  # of one pixel nothing can be reflected
     build=DenseFuse,
     apply=apply,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 64
 
@@ -40,15 +40,7 @@ class DIDFuse(nn.Module):
         self.cov7 = edge_layer(2 * WIDTH, 1, nn.Sigmoid())
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1], H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (B, 1, H, W) in [0, 1].
-        """
+        """Infrared and grey, (B, 1, H, W) in [0, 1], H and W ≥ 2 → (B, 1, H, W) in [0, 1]."""
         f1_ir, f1_vi = self.cov1(ir), self.cov1(vi)  # (B, 64, H, W)
         f2_ir, f2_vi = self.cov2(f1_ir), self.cov2(f1_vi)
         f1 = f1_ir + f1_vi
@@ -69,18 +61,6 @@ def apply(net: DIDFuse, ir: Array, vi: Array) -> Array:
     return (fused[0, 0] * 255).round().to(torch.uint8).numpy()
 
 
-def _file(part: str, sha256: str, size: int) -> WeightsFile:
-    return WeightsFile(
-        method="DIDFuse",
-        repository="Zhaozixiang1228/IVIF-DIDFuse",
-        commit="5f287300dce7cbc90b9e08e6872455af6baa279f",
-        file=f"Models/{part}_weight_IJCAI.pkl",
-        sha256=sha256,
-        size=size,
-        entry="weight",
-    )
-
-
 METHOD = NetworkMethod(
     name="DIDFuse",
     title="DIDFuse",
@@ -88,14 +68,7 @@ METHOD = NetworkMethod(
     source="Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image"
     " fusion, IJCAI 2020, doi:10.24963/ijcai.2020/135",
     colour="grey only",
-    weights=(
-        _file(
-            "Encoder", "4d84a4e64e58469d3d4591f83c6683ead3e422498519db99bb617cb29d268471", 454_838
-        ),
-        _file(
-            "Decoder", "c6974e2a7c66ab579a77bacb086023237a229e769d459783bad8ff43e52e9986", 600_772
-        ),
-    ),
+    weights=listed("DIDFuse"),
     least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 CODE = 256  # channels of Z; the first half is the low-rank part, the second the salient one
 STEPS = 4
@@ -82,15 +82,7 @@ class LRRNet(nn.Module):
 
     @torch.no_grad()  # Z is overwritten
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (1, H, W) in [0, 1], H and W ≥ 2.
-            vi: grey, the same.
-
-        Returns:
-            (1, H, W), any range.
-        """
+        """Infrared and grey, (1, H, W) in [0, 1], H and W ≥ 2 → (1, H, W), any range."""
         low, salient = self.encode_ir(ir).chunk(2)  # (128, H, W)
         low_ir, salient_ir = to_one(self.low_ir, low), to_one(self.salient_ir, salient)
         del low, salient  # before the other Z is made
@@ -120,16 +112,7 @@ METHOD = NetworkMethod(
     source="H. Li et al., LRRNet: A novel representation learning guided fusion network for"
     " infrared and visible images, IEEE TPAMI 45(9), 2023, doi:10.1109/TPAMI.2023.3268209",
     colour="grey only",
-    weights=(
-        WeightsFile(
-            method="LRRNet",
-            repository="hli1221/imagefusion-LRRNet",
-            commit="e489fc325ea6acb9b7327b1de2c0cc4a09172ba4",
-            file="model/final_lrr_net_lam2_1.5_wir_3.0_lam3_gram_2000_epoch_4_block_4.model",
-            sha256="1de9dd8dee9b650ce69c74ea53e3b9a6b749222f1059a689aabf28f68ee63e29",
-            size=218_515,
-        ),
-    ),
+    weights=listed("LRRNet"),
     least_side=2,  # of one pixel nothing can be reflected
     build=LRRNet,
     apply=apply,

@@ -1,10 +1,11 @@
 """Published weights of others: where they are, whether they are what was published, loading them.
 
-The files are pickles from their authors' repositories and, but for one whose licence allows it,
-not part of this one. They are read once, compared with the sha256 in the code, and unpickled as
-plain tensors (``weights_only``), so that no file can run code.
+``data/published_weights.csv`` lists them. They are pickles from their authors' repositories and,
+but for one whose licence allows it, not part of this one: read once, compared with their sha256,
+and unpickled as plain tensors (``weights_only``), so that no file can run code.
 """
 
+import csv
 import hashlib
 import io
 import os
@@ -19,16 +20,17 @@ from torch import Tensor, nn
 
 from fusionlib import download
 from fusionlib.errors import WeightsError
-from fusionlib.files import USER_DATA
+from fusionlib.files import DATA, USER_DATA
 from fusionlib.weights import load_state
 
+LIST = DATA / "published_weights.csv"
 RAW = "https://raw.githubusercontent.com"
 Renaming = tuple[tuple[str, str], ...]  # (pattern, replacement) of regular expressions
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One published file.
+    """One published file, a row of the list.
 
     Attributes:
         method: folder below `weights_root`.
@@ -38,8 +40,8 @@ class WeightsFile:
         sha256: of the file.
         size: in bytes.
         entry: key of the state dict, where the file holds more than that.
-        shipped: the same tensors in this repository, as safetensors; ``sha256`` and ``size`` are
-            those of this file.
+        shipped: the same tensors in this repository, as safetensors, below ``data``; ``sha256``
+            and ``size`` are those of this file.
     """
 
     method: str
@@ -48,8 +50,8 @@ class WeightsFile:
     file: str
     sha256: str
     size: int
-    entry: str | None = None
-    shipped: Path | None = None
+    entry: str = ""
+    shipped: str = ""
 
     @property
     def url(self) -> str:
@@ -59,7 +61,9 @@ class WeightsFile:
     @property
     def path(self) -> Path:
         """Where it is expected on this machine."""
-        return self.shipped or weights_root() / self.method / self.file.rsplit("/", 1)[-1]
+        if self.shipped:
+            return DATA / self.shipped
+        return weights_root() / self.method / Path(self.file).name
 
     def fetch(self, *, offline: bool = False) -> Path:
         """Fetch it to its place, unless it is there and fits; raises DownloadError.
@@ -68,7 +72,7 @@ class WeightsFile:
         """
         if self.shipped:
             self.read()
-            return self.shipped
+            return self.path
         return download.fetch(self.url, self.path, sha256=self.sha256, offline=offline)
 
     def read(self) -> bytes:
@@ -112,7 +116,7 @@ class WeightsFile:
             raise WeightsError(
                 f"{self.path} is refused: it holds more than tensors, or is damaged ({reason})"
             ) from error
-        if self.entry is not None and isinstance(content, Mapping):
+        if self.entry and isinstance(content, Mapping):
             content = content.get(self.entry)
         is_state = isinstance(content, Mapping) and all(
             isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
@@ -120,6 +124,13 @@ class WeightsFile:
         if not is_state:
             raise WeightsError(f"{self.path} is refused: expected tensors by name")
         return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def listed(method: str) -> tuple[WeightsFile, ...]:
+    """The files of a method."""
+    with LIST.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == method]
+    return tuple(WeightsFile(**row | {"size": int(row["size"])}) for row in rows)
 
 
 def weights_root() -> Path:

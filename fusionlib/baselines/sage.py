@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, unit_tensor
-from fusionlib.baselines.published import WeightsFile
-from fusionlib.files import DATA
+from fusionlib.baselines.published import listed
 from fusionlib.images import luma
 
 WIDTH = 32
@@ -37,15 +36,7 @@ class SAGE(nn.Module):
         self.final_decoder = nn.Sequential(nn.Conv2d(WIDTH, 1, 3, padding=1), nn.Tanh())
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1], H and W ≥ 4.
-            vi: luma, the same.
-
-        Returns:
-            (B, 1, H, W) in [-1, 1].
-        """
+        """Infrared and luma, (B, 1, H, W) in [0, 1], H and W ≥ 4 → (B, 1, H, W) in [-1, 1]."""
         f1 = self.module1(torch.cat([vi, ir], dim=1))  # (B, 32, H, W)
         f2 = self.module2(F.max_pool2d(f1, 2))  # (B, 32, H/2, W/2)
         f = self.module3(F.max_pool2d(f2, 2))  # (B, 32, H/4, W/4)
@@ -74,19 +65,9 @@ METHOD = NetworkMethod(
     source="G. Wu et al., Every SAM drop counts: Embracing semantic priors for multi-modality image"
     " fusion and beyond, CVPR 2025",
     colour="Cb and Cr of the visible image",
-    weights=(
-        # converted once from checkpoints.pt, sha256
-        # ecfde477ca4cd65401f207d5dc91ce6c475a49891d768dbdb7a66366255ee836
-        WeightsFile(
-            method="SAGE",
-            repository="RollingPlain/SAGE_IVIF",
-            commit="5960bb04bae7db3a975014e1827fd0696ab8e65a",
-            file="checkpoints/checkpoints.pt",
-            sha256="dbcb65813a91e16cfa7891ea3cc6af7ed5c733494841a760c52e927e056eae56",
-            size=556_876,
-            shipped=DATA / "weights" / "sage" / "sage.safetensors",
-        ),
-    ),
+    # converted once from checkpoints.pt, sha256
+    # ecfde477ca4cd65401f207d5dc91ce6c475a49891d768dbdb7a66366255ee836
+    weights=listed("SAGE"),
     least_side=4,  # halved twice
     build=SAGE,
     apply=apply,

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 
 class GradientDenseBlock(nn.Module):
@@ -67,15 +67,7 @@ class SeAFusion(nn.Module):
         self.decode1 = DecoderLayer(16, 1)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (B, 1, H, W) in [0, 1].
-            vi: luma, the same.
-
-        Returns:
-            (B, 1, H, W) in [0, 1].
-        """
+        """Infrared and luma, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [0, 1]."""
         f = torch.cat([self.vi(vi), self.ir(ir)], dim=1)  # (B, 96, H, W)
         for layer in (self.decode4, self.decode3, self.decode2):
             f = F.leaky_relu(layer(f), 0.2)
@@ -104,16 +96,7 @@ METHOD = NetworkMethod(
     " 2022, doi:10.1016/j.inffus.2021.12.004",
     colour="Cb and Cr of the visible image, then all three channels stretched together; here the"
     " grey image is fused",
-    weights=(
-        WeightsFile(
-            method="SeAFusion",
-            repository="Linfeng-Tang/VIF-Benchmark",
-            commit="23f2e51fc1b084310d998999222ce02dc364b6eb",
-            file="Checkpoint/SeAFusion/SeAFusion.pth",
-            sha256="8d65a7f9a50f36349803368cf9920f40420776995e7e8cc8a56d8d30e499431d",
-            size=682_043,
-        ),
-    ),
+    weights=listed("SeAFusion"),
     build=SeAFusion,
     apply=apply,
     renamed=(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import WeightsFile
+from fusionlib.baselines.published import listed
 
 WIDTH = 32
 DENSE = 3
@@ -47,15 +47,7 @@ class TarDAL(nn.Module):
         )
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            ir: (1, 1, H, W) in [0, 1].
-            vi: grey, the same.
-
-        Returns:
-            (1, 1, H, W) in [-1, 1].
-        """
+        """Infrared and grey, (1, 1, H, W) in [0, 1] → (1, 1, H, W) in [-1, 1]."""
         f = self.encoder(torch.cat([ir, vi], dim=1))  # (1, 32, H, W)
         for dense in self.dense:
             f = torch.cat([f, dense(f)], dim=1)  # (1, 64, H, W), then 96, then 128
@@ -76,16 +68,7 @@ METHOD = NetworkMethod(
     " multi-modality benchmark to fuse infrared and visible for object detection, CVPR 2022,"
     " doi:10.1109/CVPR52688.2022.00571",
     colour="Cb and Cr of the visible image",
-    weights=(
-        WeightsFile(
-            method="TarDAL",
-            repository="Linfeng-Tang/VIF-Benchmark",
-            commit="23f2e51fc1b084310d998999222ce02dc364b6eb",
-            file="Checkpoint/TarDAL/tardal.pt",
-            sha256="e0fa61e25cffa9fb14ff17b47ea7ba237a6e8c6f37e1b9b115d63354ff0f13e1",
-            size=1_203_451,
-        ),
-    ),
+    weights=listed("TarDAL"),
     least_side=2,  # one pixel has no statistics
     build=TarDAL,
     apply=apply,

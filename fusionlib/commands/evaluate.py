@@ -125,4 +125,5 @@ def _print_means(frame, method: str) -> None:
         if row.mean != row.mean:
             print(f"{title:9s}        – ({row.note.split(';')[0]})")
         else:
-            print(f"{title:9s} {row.mean:8.4f}  [{row.low:.4f}, {row.high:.4f}]")
+            interval = f"  [{row.low:.4f}, {row.high:.4f}]" if row.n > 1 else ""
+            print(f"{title:9s} {row.mean:8.4f}{interval}")

@@ -55,17 +55,15 @@ def test_images_alone_and_in_a_zip_come_to_their_places_as_grey_png(published, t
         assert Image.open(path).mode == "L" and np.array_equal(read_luma8(path), y)
 
 
-def test_r25_images_that_are_there_are_no_attempt(published, monkeypatch, capsys):
-    assert download(capsys, "DDcGAN")[0] == 0
-    monkeypatch.setattr(results, "RAW", "http://127.0.0.1:9")
-    assert download(capsys, "DDcGAN")[0] == 0
-    assert download(capsys, "DDcGAN", "--offline")[0] == 0
-
-
-def test_r25_offline_says_the_address_and_the_place(published, tmp_path, capsys):
+def test_r25_offline_says_the_address_and_the_place_of_what_is_not_there(
+    published, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "results" / "DDcGAN" / "TNO" / "01.png"
     status, _, wrong = download(capsys, "DDcGAN", "--offline")
-    assert status == 2 and "/owner/repository/0123/out/a%20b.bmp" in wrong
-    assert str(tmp_path / "results" / "DDcGAN" / "TNO" / "01.png") in wrong
+    assert status == 2 and "/owner/repository/0123/out/a%20b.bmp" in wrong and str(path) in wrong
+    assert download(capsys, "DDcGAN")[0] == 0
+    monkeypatch.setattr(results, "RAW", "http://127.0.0.1:9")  # no attempt
+    assert download(capsys, "DDcGAN")[0] == download(capsys, "DDcGAN", "--offline")[0] == 0
 
 
 @pytest.mark.parametrize("content", [b"<html>quota</html>", "other pixels"])

@@ -42,7 +42,9 @@ def test_integers_of_0_and_1_are_measured_and_doubted():
     assert {type(value) for value, _ in values.values()} == {float}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "function", [*FUNCTIONS, lambda *images: measure(Sources(*images[:2]), *images[2:])]
+)
 def test_shapes_must_agree(function):
     with pytest.raises(MetricError, match=r"fused \(50, 49\)"):
         function(GOOD, GOOD, GOOD[:, :-1])
@@ -50,11 +52,7 @@ def test_shapes_must_agree(function):
         function(GOOD[:-1], GOOD, GOOD)
 
 
-def test_measure_refuses_other_shapes_and_unknown_metrics():
-    with pytest.raises(MetricError, match=r"fused \(50, 49\)"):
-        measure(Sources(GOOD, GOOD), GOOD[:, :-1], ["ag"])
-    with pytest.raises(MetricError, match=r"vi \(49, 50\)"):
-        Sources(GOOD, GOOD[:-1])
+def test_an_unknown_metric_is_named():
     with pytest.raises(MetricError, match=r"'psnr'.*qabf"):
         measure(Sources(GOOD, GOOD), GOOD, ["psnr"])
 
@@ -88,12 +86,8 @@ def test_r15_constant_images_give_a_value_or_a_reason():
     assert found["ssim"].value == 2
     for name, (value, reason) in found.items():
         assert math.isfinite(value) != bool(reason), name
-
-
-def test_functions_give_nan_where_measure_gives_a_reason():
-    assert math.isnan(metrics.scd(FLAT, GOOD, GOOD)) and math.isnan(metrics.vif(FLAT, GOOD, GOOD))
-    assert math.isnan(metrics.qcv(GOOD, GOOD, FLAT))
-    assert math.isnan(metrics.qabf(*[np.zeros((50, 50))] * 3))
+        if name != "ag":  # where there is a reason here, the functions give NaN
+            assert getattr(metrics, name)(black, black, black) == pytest.approx(value, nan_ok=True)
 
 
 def test_sharing_changes_nothing(triple):
