@@ -17,6 +17,7 @@ PAPER_TABLES = DATA / "paper"
 OURS = "ours"  # the paper's own method, reported or measured
 LETTER = "letter"  # the same network, trained by the text's own recipe
 OWN = (LETTER, OURS)
+TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
 UNAVAILABLE = "published weights could not be downloaded"
 ELSEWHERE = {  # methods of the paper's tables that cannot run here, and why
     # H. Li et al., IEEE TIP, 2021 (Li et al., 2021a); yuliu316316/MetaLearning-Fusion
