@@ -167,8 +167,10 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
 def _point(method: str) -> dict[str, object]:
     _, colour, marker = look_of(method)
     is_open = colour == GROUPS["classical"]
-    return {"color": colour, "marker": marker, "ls": "", "ms": 4, "mew": 0.8 if is_open else 0.3,
-            "mfc": "white" if is_open else colour, "mec": colour if is_open else "white"}  # fmt: skip
+    style = {"color": colour, "marker": marker, "ls": "", "ms": 4}
+    if is_open:
+        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
+    return style | {"mew": 0.3, "mec": "white"}
 
 
 def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:

@@ -42,6 +42,11 @@ def read_reported(table: int) -> pd.DataFrame:
     return pd.read_csv(PAPER_TABLES / f"table{table}.csv", float_precision="round_trip")
 
 
+def rivals_printed() -> list[str]:
+    """The methods that the paper compares its own with, in its order."""
+    return [name for name in read_reported(1)["method"].unique() if name != OURS]
+
+
 def result_folders() -> dict[str, Path]:
     """Method → its folder below `results_root`, sorted by name; empty if there is none.
 
