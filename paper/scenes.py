@@ -191,7 +191,7 @@ def side_by_side(
     """
     shown = [j for j, image in enumerate(scenes[0].images) if j > 1 and image is not None]
     left, top, apart = 0.62, 0.36, 4 * GAP
-    part = (width - left - apart * (len(scenes) - 1)) / len(scenes)
+    part = (width - left - GAP - apart * (len(scenes) - 1)) / len(scenes)
     cell, wide = ((part + GAP) / count - GAP for count in (len(shown), 2))
     heights = [scene.heights(cell, cell) for scene in scenes]
     whole, detail = (max(sizes) for sizes in zip(*heights, strict=True))
