@@ -23,7 +23,7 @@ from fusionlib.inference import Fuser
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.statistics import LEVEL
 from fusionlib.weights import Weights, load_weights
-from paper.reported import OURS
+from paper.reported import OURS, title_of
 from paper.tables import CELLS
 
 # method in Table 4 → (use_cii, use_cff), in the paper's order
@@ -33,15 +33,9 @@ VARIANTS = {
     "without_both": (False, False),
     OURS: (True, True),
 }
-TITLES = dict(zip(VARIANTS, ("w/o CII", "w/o CFF", "w/o CII and CFF", OURS), strict=True))
 NOT_TRAINED = "not trained by this recipe"
 SYMBOLS = {name: metric.symbol for name, metric in METRICS.items()}
-FEATURES = {
-    "real": "real features",
-    "other_image": "features of another image",
-    "zeros": "zeros",
-    "random_encoder": "features of a random encoder",
-}
+FEATURES = ("real", "other_image", "zeros", "random_encoder")
 
 Features = Callable[[Tensor], Tensor]  # (1, 1 or 3, H, W) in [0, 1] → (1, E)
 
@@ -220,7 +214,7 @@ def find_differences(summary: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFr
     frame["same sign"] = np.select([product > 0, product.notna()], ["yes", "no"], "")
     frame["p"] = p.stack().reindex(frame.index)
     frame["note"] = np.where(frame.index.isin(means.index, level=0), "", NOT_TRAINED)
-    frame = frame.rename(TITLES, level=0).rename(SYMBOLS, level=1)
+    frame = frame.rename(title_of, level=0).rename(SYMBOLS, level=1)
     return frame.rename_axis(["variant", "metric"])
 
 

@@ -17,6 +17,7 @@ from pandas.io.formats.style import Styler
 from fusionlib.files import write_atomically
 from fusionlib.metrics import METRICS, Metric
 from fusionlib.statistics import LEVEL
+from paper.reported import title_of
 
 DECIMALS = {"qcv": 2}  # as the paper prints it; four of the others
 CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
@@ -108,7 +109,7 @@ def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -> list[Path]:
-    """Write a table as CSV (exact) and as Markdown (rounded, the best bold, with its note).
+    """Write a table as CSV (exact) and as Markdown (rounded, titles, the best bold, its note).
 
     Args:
         table: from `mean_table`, or any other; its index becomes columns of text.
@@ -117,6 +118,7 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
         note: what was measured on what, with which encoder and weights.
     """
     flat, best = table.reset_index(), {}
+    names = {key: flat[key].map(title_of) for key in ("method", "rival") if key in flat}
     metrics = [column for column in table if column in METRICS]
     if metrics and {"dataset", "method"} <= set(table.index.names):
         places = find_places(flat.melt(["dataset"], metrics, "metric"), last=1).to_numpy()
@@ -124,9 +126,9 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     shown = {
         METRICS[column].title if column in METRICS else escape_markdown(str(column)): [
             _cell(value, DECIMALS.get(column, 4), place)
-            for value, place in zip(flat[column], best.get(column, [0] * len(flat)), strict=True)
+            for value, place in zip(cells, best.get(column, [0] * len(flat)), strict=True)
         ]
-        for column in flat
+        for column, cells in flat.assign(**names).items()
     }
     markdown = f"{to_markdown(pd.DataFrame(shown), table.index.nlevels)}\n\n{note}\n"
     if undefined := table.attrs.get("undefined"):

@@ -16,7 +16,7 @@ from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import SHIPPED, load_weights, save_weights
 from paper import ablation
-from paper.reported import OURS
+from paper.reported import OURS, TITLES, title_of
 from paper.tables import CELLS, MEASURED, PaperTable, write_paper_table
 
 RECORD = {"config": {"steps": 8, "crop": 96, "seed": 0, "network": {}}, "steps": 6, "of_steps": 8}
@@ -71,7 +71,7 @@ def pairs(tmp_path):
 def test_variants_lie_beside_the_full_model_in_the_papers_order(folder, fuser):
     variants, left_out = load(folder)
     assert not left_out
-    assert [ablation.TITLES[name] for name in variants] == [
+    assert [title_of(name) for name in variants] == [
         "w/o CII", "w/o CFF", "w/o CII and CFF", "ours",
     ]  # fmt: skip
     made = ablation.fusers(fuser, variants)
@@ -217,7 +217,7 @@ def test_a_missing_variant_has_a_row_that_says_so(tmp_path):
         columns=CELLS,
     )
     found = ablation.add_missing(cells, "MSRS", {"without_cii": "…"})
-    write_paper_table(PaperTable(found, 4, "Ablation", ablation.TITLES, ()), tmp_path)
+    write_paper_table(PaperTable(found, 4, "Ablation", TITLES, ()), tmp_path)
     lines = (tmp_path / "table4.md").read_text().splitlines()
     (line,) = (line for line in lines if "w/o CII" in line)
     assert "not trained by this recipe" in line and not re.search(r"\d", line.replace("MSRS", ""))

@@ -74,21 +74,21 @@ def test_r52_names_in_a_table_and_below_it_are_not_taken_for_markdown(tmp_path):
     assert r"A, a\_b\_\|\*c\*, ag: 1 of 1" in below[1]
 
 
-def test_headings_arrows_and_the_best_come_from_the_registry(tmp_path):
+def test_headings_arrows_titles_and_the_best_come_from_the_registry(tmp_path):
     numbers = {"A": ((0.5, 300.0), (0.25, 200.0)), "B": ((0.125, 1.0), (0.25, 1.0))}
     rows = [
         (dataset, "x", method, metric, value)
         for dataset, both in numbers.items()
-        for method, pair in zip(("ours", "other"), both, strict=True)
+        for method, pair in zip(("letter", "average"), both, strict=True)
         for metric, value in zip(("qabf", "qcv"), pair, strict=True)
     ]
     lines, _ = plain_markdown(tables.mean_table(values(rows)), tmp_path)
     assert lines == [
         ["dataset", "n", "method", "Q_AB/F ↑", "Q_CV ↓"],
-        ["A", "1", "ours", "**0.5000**", "300.00"],
-        ["A", "1", "other", "0.2500", "**200.00**"],
-        ["B", "1", "ours", "0.1250", "**1.00**"],
-        ["B", "1", "other", "**0.2500**", "**1.00**"],
+        ["A", "1", "ours, to the letter", "**0.5000**", "300.00"],
+        ["A", "1", "Average", "0.2500", "**200.00**"],
+        ["B", "1", "ours, to the letter", "0.1250", "**1.00**"],
+        ["B", "1", "Average", "**0.2500**", "**1.00**"],
     ]
 
 
