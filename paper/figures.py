@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -137,13 +138,7 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
         )
         for metric, axis in zip(metrics, axes.flat, strict=False):
             for i, dataset in enumerate(datasets):
-                of_images = wide.loc[(metric, dataset)]
-                for row, method in enumerate(methods, i * band):
-                    difference = (of_images[method] - of_images[ours]).to_numpy()
-                    mean, low, high, _ = interval(difference)
-                    style = _point(method)
-                    axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
-                    axis.plot(mean, row, **style)
+                _draw_differences(axis, wide.loc[(metric, dataset)], methods, ours, i * band)
                 if i:
                     axis.axhline(i * band - 1, color="0.8", lw=0.6)
             axis.axvline(0, color="black", lw=0.8, zorder=0)
@@ -162,6 +157,17 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
         figure.supxlabel("method − ours, mean over the images and its 95 % interval; "
                          "left of 0 ours is better", fontsize=8)  # fmt: skip
     return figure
+
+
+def _draw_differences(
+    axis: Axes, of_images: pd.DataFrame, methods: Sequence[str], ours: str, first: int
+) -> None:
+    """A point and a line a method, from row ``first`` on; ``of_images`` has a column a method."""
+    for row, method in enumerate(methods, first):
+        mean, low, high, _ = interval((of_images[method] - of_images[ours]).to_numpy())
+        style = _point(method)
+        axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
+        axis.plot(mean, row, **style)
 
 
 def _point(method: str) -> dict[str, object]:

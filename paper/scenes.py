@@ -219,8 +219,7 @@ def side_by_side(
                 box = (x + j * (wide + GAP), tops[-1], wide, scene.heights(wide, wide)[0])
                 _show(figure, box, scene.images[j], scene.zooms, columns[j])
         if absent := [title for j, title in enumerate(columns) if j > 1 and j not in shown]:
-            text = f"{missing}: {', '.join(absent)}"
-            _write(figure, left, y + 0.05, text, ha="left", color="0.4")
+            _write(figure, left, y + 0.05, f"{missing}: {', '.join(absent)}", ha="left")
     return figure
 
 
