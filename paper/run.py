@@ -20,8 +20,7 @@ from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.splits import QUICK_PAIRS, Split, find_parts
 from fusionlib.weights import SHIPPED
 from paper.figures import save_figure
-from paper.paper_tables import PaperTable, write_paper_table
-from paper.tables import write_table, write_texts
+from paper.tables import PaperTable, write_paper_table, write_table, write_texts
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Run:
                 that no data changes.
         """
         if isinstance(made, Figure):
-            has_images = any(axis.images for axis in made.axes)
+            has_images = any(axis.images for axis in made.axes) and not style.get("outlines")
             folder = self.image_figures() if has_images else self.folder("figures", self.label)
             folder = self.folder("figures") if style.get("outlines") else folder
             formats = ("png",) if has_images else ("svg", "pdf")
