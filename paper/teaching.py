@@ -1,28 +1,34 @@
-"""What the teaching notebooks share: a pair as tensors, parts replaced, weight maps, sliders."""
+"""What the teaching notebooks share: a pair as tensors, parts replaced, pictures, sliders."""
 
 import io
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from IPython.display import display
 from ipywidgets import ValueWidget, VBox
 from matplotlib import pyplot as plt
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from fusionlib.datasets import Pair, load_pair
+from fusionlib.files import REPOSITORY
 from fusionlib.images import luma
 from fusionlib.inference import Fuser
 from fusionlib.network import FusionNet
+from paper.figures import INFRARED, VISIBLE, image_grid
 
 SIZE = (256, 192)  # width, height; one size, so that shapes do not depend on the data
+REAL = REPOSITORY / "data" / "real"
+MUG = Pair("real", "mug", REAL / "ir" / "mug.png", REAL / "vi" / "mug.png")
+CELL = 3.0  # inches, width of a picture: 300 pixels on the screen
+SOURCES = LinearSegmentedColormap.from_list("sources", [VISIBLE, "white", INFRARED])
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -95,8 +101,41 @@ def watched(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         yield seen
 
 
+def pictures(
+    rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str], names: Sequence[str] = ()
+) -> Figure:
+    """Images in rows and columns as `paper.figures.image_grid` draws them, 300 pixels each."""
+    return image_grid(rows, columns, names, width=CELL * len(columns))
+
+
+def numbers(
+    rows: Sequence[Sequence[Tensor]], columns: Sequence[str], names: Sequence[str] = ()
+) -> Figure:
+    """Small tensors as grids of their numbers: purple below zero, white zero, green above.
+
+    Args:
+        rows: (H, W) each.
+        columns: titles above the first row.
+        names: labels left of the rows.
+    """
+    arrays = [[tensor.detach().numpy() for tensor in row] for row in rows]
+    most = max(np.abs(array).max() for row in arrays for array in row)
+    width = sum(0.4 * array.shape[1] + 0.3 for array in arrays[0])
+    style = {"cmap": "PRGn", "limits": (-2 * most, 2 * most)}  # pale, for black figures
+    figure = image_grid(arrays, columns, names, width=max(width, 1.2 * len(columns)), **style)
+    for axis in figure.axes:
+        for (row, column), value in np.ndenumerate(axis.images[0].get_array()):
+            text = f"{value:.2g}".replace("-", "−")
+            axis.text(column, row, text, ha="center", va="center", fontsize=9)
+        axis.spines[:].set(visible=True, color="0.6")
+    return figure
+
+
 def heat(
-    image: np.ndarray, weight: np.ndarray, limits: tuple[float, float], cmap: str = "inferno"
+    image: np.ndarray,
+    weight: np.ndarray,
+    limits: tuple[float, float],
+    cmap: str | Colormap = "inferno",
 ) -> np.ndarray:
     """A weight map in colour over a scene in grey, (H, W, 3), in [0, 1].
 
@@ -104,10 +143,10 @@ def heat(
         image: (H, W), in [0, 1]; a third of it shines through.
         weight: (H, W).
         limits: weights at the ends of the colours.
-        cmap: colours.
+        cmap: colours; `SOURCES` from visible (blue) to infrared (orange).
     """
     low, high = limits
-    colours = mpl.colormaps[cmap](np.clip((weight - low) / (high - low), 0, 1))[..., :3]
+    colours = plt.get_cmap(cmap)(np.clip((weight - low) / (high - low), 0, 1))[..., :3]
     return 0.65 * colours + 0.35 * image[..., None]
 
 
