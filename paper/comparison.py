@@ -18,23 +18,29 @@ from fusionlib import evaluation, statistics
 from fusionlib.baselines import METHODS
 from fusionlib.baselines.results import RELATED
 from fusionlib.datasets import SYNTHETIC, Pair, load_pair
-from fusionlib.images import image_size, is_grey, read_luma8, replace_luma, save_image
+from fusionlib.images import image_size, read_luma8, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.pairing import images_by_stem
 from fusionlib.splits import drawn_scenes
 from fusionlib.weights import load_weights
-from paper.figures import Scene, read_zooms
 from paper.paper_tables import CELLS, MEASURED, PART, REPORTED, SAME, PaperTable
-from paper.reported import ELSEWHERE, LETTER, OURS, OWN, read_reported, result_folders, results_root
+from paper.reported import (
+    ELSEWHERE,
+    LETTER,
+    OURS,
+    OWN,
+    TITLES,
+    result_folders,
+    results_root,
+    rivals_printed,
+)
 from paper.run import Run
 
 QUICK = ("DATFuse", "SAGE", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
 GROUPS = ("paper", "additional", "classical", "related")
 LEARNED = GROUPS[:2]
-TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
-OTHERS_SHOWN = 6  # columns of a figure for other methods; classical ones only fill them up
 ROWS = (REPORTED, MEASURED, PART, SAME)
 KEYS = ["dataset", "metric", "method"]
 NUMBERS = ["n", "mean", "low", "high", "rank", "p", "note", "ours"]  # of a part of the images
@@ -90,11 +96,6 @@ def find_entries(run: Run, fuser: Fuser) -> tuple[dict[str, Entry], dict[str, st
     return {name: entries[name] for name in sorted(entries, key=key.get)}, absent
 
 
-def rivals_printed() -> list[str]:
-    """The methods that the paper compares its own with, in its order."""
-    return [name for name in read_reported(1)["method"].unique() if name != OURS]
-
-
 def find_letter(run: Run, fuser: Fuser) -> dict[str, Fuser]:
     """`LETTER` → fuser of ``letter.safetensors`` beside the weights of a run.
 
@@ -145,7 +146,11 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
     warnings = []
     elsewhere = [entry for entry in entries.values() if entry.fuse is None]
     for entry, dataset in itertools.product(elsewhere, tests):
-        images, pairs, is_known = _images(entry, dataset), tests[dataset], entry.group == "related"
+        images, pairs, is_known = (
+            fused_images(entry, dataset),
+            tests[dataset],
+            entry.group == "related",
+        )
         lacking = [pair.name for pair in pairs if pair.name not in images]
         if len(lacking) == len(pairs) and not is_known:
             warnings.append(f"{entry.name}: no image of {dataset}, so no measured row there")
@@ -161,7 +166,7 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
     return warnings
 
 
-def _images(entry: Entry, dataset: str) -> dict[str, Path]:
+def fused_images(entry: Entry, dataset: str) -> dict[str, Path]:
     """Name → fused image, of those that are there."""
     folder = entry.folder / dataset
     return images_by_stem(folder) if folder.is_dir() else {}
@@ -191,7 +196,7 @@ def measure(
     """
     asked = []
     for entry, dataset in itertools.product(entries.values(), tests):
-        share = np.mean([pair.name in _images(entry, dataset) for pair in tests[dataset]])
+        share = np.mean([pair.name in fused_images(entry, dataset) for pair in tests[dataset]])
         asked += [(entry.name, dataset)] if (0 < share < 1 if part else share == 1) else []
     if not asked:
         csv.unlink(missing_ok=True)
@@ -236,7 +241,7 @@ def measure_brightness(entries: Mapping[str, Entry], tests: Tests, csv: Path) ->
     """
     rows = []
     for entry, dataset in itertools.product(entries.values(), tests):
-        images, names = _images(entry, dataset), [pair.name for pair in tests[dataset]]
+        images, names = fused_images(entry, dataset), [pair.name for pair in tests[dataset]]
         for name in names if images.keys() >= set(names) else ():
             y, row = read_luma8(images[name]), (dataset, name, entry.name)
             rows += [(*row, "mean", float(y.mean())), (*row, "contrast", float(y.std()))]
@@ -341,60 +346,3 @@ def compose_table(
             "recipe, nothing added but bf16; the number of its steps stands below."
         )
     return PaperTable(cells, number, caption, titles, [*explained, *filter(None, notes)], places)
-
-
-def find_scenes(
-    entries: Mapping[str, Entry], tests: Tests, figure: int
-) -> tuple[list[Scene], list[str]]:
-    """Rows and column titles of a figure of the paper: infrared, visible, the methods.
-
-    ``data/zooms.csv`` says which datasets, scenes and regions; a dataset of which no such scene is
-    among the test pairs is shown by its first two, without regions. None of these: no rows.
-    """
-    zooms, chosen = read_zooms(figure), []
-    for dataset in dict.fromkeys(dataset for dataset, _ in zooms):
-        pairs = tests.get(dataset, ())
-        listed = {(pair.dataset, pair.name): pair for pair in pairs}
-        chosen += [listed[key] for key in zooms if key in listed] or list(pairs[:2])
-    scenes, shown = [], _shown(entries)
-    for pair in chosen:
-        label = f"{pair.dataset}\n{pair.name.replace('_', ' ')}"
-        scenes.append(Scene(label, _row(shown, pair), zooms.get((pair.dataset, pair.name), ())))
-    return scenes, ["infrared", "visible", *(entry.title for entry in shown)]
-
-
-def triples(entry: Entry, pairs: Sequence[Pair]) -> list[list[np.ndarray]]:
-    """Infrared, visible and fused image of each pair, the latter in colour."""
-    return [_row([entry], pair) for pair in pairs]
-
-
-def _row(entries: Sequence[Entry], pair: Pair) -> list[np.ndarray | None]:
-    """Infrared, visible and fused images of a pair, the latter with the colour of the visible."""
-    row = list(load_pair(pair))
-    for path in (_images(entry, pair.dataset).get(pair.name) for entry in entries):
-        y = path and read_luma8(path).astype(np.float32) / 255
-        row.append(y if path is None or is_grey(row[1]) else replace_luma(row[1], y))
-    return row
-
-
-def describe_figure(entries: Mapping[str, Entry], scenes: Sequence[Scene]) -> str:
-    """Caption of Figures 4 to 6: which columns are the paper's, and which are additional."""
-    shown = {entry.name: entry.title for entry in _shown(entries)}
-    printed = [*rivals_printed(), OURS]
-    groups = {
-        "Rows": [scene.label.replace("\n", " ") for scene in scenes],
-        "Columns of the paper": ["infrared", "visible", *(n for n in printed if n in shown)],
-        "Additional columns": [title for name, title in shown.items() if name not in printed],
-        "Columns of the paper, not measured here": [n for n in printed if n not in shown],
-    }
-    parts = [f"{title}: {'; '.join(names)}." for title, names in groups.items() if names]
-    return " ".join([*parts, "The paper names neither scenes nor regions; they are chosen here."])
-
-
-def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
-    """All learned methods, classical ones only while there are few of those; as in the tables."""
-    others = [entry.name for entry in entries.values() if entry.name not in OWN]
-    learned = [name for name in others if entries[name].group in LEARNED]
-    classical = [name for name in others if entries[name].group == "classical"]
-    shown = {*OWN, *learned, *classical[: max(0, OTHERS_SHOWN - len(learned))]}
-    return [entry for entry in entries.values() if entry.name in shown]

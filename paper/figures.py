@@ -1,32 +1,34 @@
-"""The paper's look: from arrays and tables to figures, and from figures to files."""
+"""The paper's look: one set of colours and names, and from arrays and tables to figures."""
 
 import itertools
-import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
-from fusionlib.errors import DatasetError
-from fusionlib.files import REPOSITORY
+from fusionlib.baselines import METHODS
 from fusionlib.metrics import METRICS
+from fusionlib.statistics import interval
+from paper.reported import OURS, TITLES
 
 TEXT_WIDTH = 7.1  # inches, both columns of the journal
-BOX_COLUMNS = 4  # panels side by side
-BOXES = 12  # in such a panel; with more of them, two panels side by side
-ZOOMS = REPOSITORY / "data" / "zooms.csv"
-ZOOM_COLUMNS = ["figure", "dataset", "name", "x", "y", "width", "height"]
-ZOOM_COLOURS = ("#ff4b00", "#00b4ff")  # apart for every kind of colour vision
+# what a colour stands for, in drawings and charts alike; apart for every kind of colour vision
+INFRARED, VISIBLE, SEMANTIC = "#d55e00", "#0072b2", "#7b4fa3"
+SERIES = {"infrared": INFRARED, "visible": VISIBLE}
+GROUPS = {"paper": "#c2185b", "additional": "#00855f", "classical": "#6e6e6e"}  # of `Method`
+MARKERS = {  # open ones for the methods that anything must beat
+    "letter": "D", "DATFuse": "o", "LRRNet": "s", "SeAFusion": "P", "IFCNN": "^", "DIDFuse": "v",
+    "TarDAL": "X", "DenseFuse": ">", "SAGE": "<", "average": "o", "maximum": "s", "laplacian": "D",
+}  # fmt: skip
+PANELS = 4  # side by side
 IMAGE_DPI = 200  # of figures with many images
-GAP = 0.025  # between images, inches
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
     "font.size": 8,
@@ -47,13 +49,29 @@ UNDATED = {  # what a file would say about when and by what it was written
     "svg": ["Date", "Creator"],
     "pdf": ["CreationDate", "Creator", "Producer"],
 }
-CURVES = {"loss": "ℓ_f (eq. 6)", "loss_grad": "ℓ_g (eq. 7)", "loss_int": "ℓ_i (eq. 8)"}
-VALIDATION_CURVES = {
-    "val_loss": ("k.-", "ℓ_f, validation"),
-    "val_loss_average": ("k.:", "the same, averaged weights"),
+CURVES = {  # column of the log → label, style
+    "loss_grad": ("ℓ_g (eq. 7)", {"color": "#00855f", "lw": 1}),
+    "loss_int": ("ℓ_i (eq. 8)", {"color": "#cc79a7", "lw": 1}),
+    "loss": ("ℓ_f (eq. 6)", {"color": "0.45", "lw": 1}),
+    "val_loss": ("ℓ_f, validation", {"color": "black", "lw": 1.2, "marker": ".", "ms": 4}),
+    "val_loss_average": ("the same, averaged weights", {"color": "black", "lw": 1, "ls": ":"}),
 }
 
-Box = tuple[float, float, float, float]  # upper left corner, width and height, inches
+
+class Look(NamedTuple):
+    """How a method is called and drawn: its group has the colour, itself the marker."""
+
+    title: str
+    colour: str
+    marker: str
+
+
+def look_of(method: str) -> Look:
+    """The look of a method; one that nobody knows is called by its key, as an additional one."""
+    known = METHODS.get(method)
+    colour = GROUPS[known.group if known else "additional"]
+    title = known.title if known else TITLES.get(method, method)
+    return Look(title, "black" if method in TITLES else colour, MARKERS.get(method, "*"))
 
 
 def image_grid(
@@ -96,210 +114,63 @@ def image_grid(
     return figure
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A row of a figure with enlarged details.
+def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS) -> Figure:
+    """One panel a metric: how much each method differs from ours, image by image.
 
-    Attributes:
-        label: left of it.
-        images: one a column, each (H, W) or (H, W, 3) in [0, 1], all of one size; None where
-            there is none.
-        zooms: none, or two regions (x, y, width, height) of one shape, in pixels.
-    """
-
-    label: str
-    images: Sequence[np.ndarray | None]
-    zooms: Sequence[tuple[int, int, int, int]] = ()
-
-
-def read_zooms(figure: int, path: Path | str = ZOOMS) -> dict[tuple[str, str], list[tuple]]:
-    """Scenes of a figure of the paper, and what is enlarged of them.
+    A point is the mean of method − ours over the images of a dataset, its line the 95 % bootstrap
+    interval of that mean. Left of zero ours is better: where lower is, the axis runs backwards.
 
     Args:
-        figure: 4, 5, 6, …
-        path: CSV with the columns `ZOOM_COLUMNS`, two lines a scene, in pixels.
-
-    Returns:
-        (dataset, name) → its two regions (x, y, width, height), in the order of the file.
+        values: columns ``dataset, name, method, metric, value``.
+        ranks: index method; in each dataset the lowest is on top, what has none is left out.
+        ours: the method that all others are compared with.
     """
-    frame = pd.read_csv(path, dtype={"dataset": str, "name": str}, keep_default_na=False)
-    scenes = frame[frame["figure"] == figure].groupby(["dataset", "name"], sort=False)
-    return {
-        scene: list(lines[ZOOM_COLUMNS[3:]].itertuples(index=False, name=None))
-        for scene, lines in scenes
-    }
-
-
-def zoom_grid(scenes: Sequence[Scene], columns: Sequence[str], width: float = TEXT_WIDTH) -> Figure:
-    """Rows of scenes, below each image two of its details, as in Figures 4 to 7 of the paper.
-
-    Args:
-        scenes: the rows.
-        columns: titles above the first row.
-        width: of the figure, inches.
-
-    Raises:
-        DatasetError: a region is not inside its image.
-    """
-    titles = [textwrap.fill(title, 12) for title in columns]
-    left, top = 0.28, 0.08 + 0.12 * (1 + max(title.count("\n") for title in titles))
-    cell = (width - left) / len(columns) - GAP
-    small = (cell - GAP) / 2
-    heights = [heights_of(scene, cell, small) for scene in scenes]
-    total = top + sum(sum(pair) + 3 * GAP for pair in heights)
+    methods = ranks.drop(ours).dropna().sort_values(kind="stable").index
+    datasets, metrics = values["dataset"].unique(), values["metric"].unique()
+    wide = values.pivot(index=["metric", "dataset", "name"], columns="method", values="value")
+    columns, band = min(PANELS, len(metrics) + 1), len(methods) + 1
+    rows = -(-(len(metrics) + 1) // columns)  # the last place is for the legend
+    size = (TEXT_WIDTH, 0.3 + rows * (0.45 + max(1.1, 0.08 * band * len(datasets))))
     with mpl.rc_context(STYLE | PLAIN):
-        figure, y = plt.figure(figsize=(width, total)), top
-        for scene, (height, zoomed) in zip(scenes, heights, strict=True):
-            middle = y + (height + zoomed) / 2
-            write_at(figure, left * 0.45, middle, scene.label, rotation=90, linespacing=1.1)
-            for j, image in enumerate(scene.images):
-                if image is None:
-                    continue
-                x, below = left + j * (cell + GAP), y + height + GAP
-                show_image(figure, (x, y, cell, height), image, scene.zooms)
-                for i, zoom in enumerate(scene.zooms):
-                    at = (x + i * (small + GAP), below, small, zoomed)
-                    show_detail(figure, at, image, zoom, ZOOM_COLOURS[i])
-            y += height + zoomed + 3 * GAP
-        for j, title in enumerate(titles):
-            x = left + j * (cell + GAP) + cell / 2
-            write_at(figure, x, top - GAP, title, va="bottom", fontsize=7)
-    return figure
-
-
-def heights_of(scene: Scene, cell: float, detail: float) -> tuple[float, float]:
-    """Heights of an image ``cell`` wide and of its details, ``detail`` wide, in inches."""
-    rows, columns = next(image.shape[:2] for image in scene.images if image is not None)
-    for x, y, w, h in scene.zooms:
-        if min(x, y) < 0 or min(w, h) < 1 or x + w > columns or y + h > rows:
-            raise DatasetError(
-                f"{scene.label}: the region {x}, {y}, {w}, {h} (x, y, width, height) is not inside "
-                f"its image of {columns}×{rows}; see {ZOOMS.name}"
-            )
-    zoomed = detail * scene.zooms[0][3] / scene.zooms[0][2] if scene.zooms else 0
-    return cell * rows / columns, zoomed
-
-
-def write_at(figure: Figure, x: float, y: float, text: str, **style: object) -> None:
-    """Text around a point, inches from the upper left corner."""
-    width, height = figure.get_size_inches()
-    style = {"ha": "center", "va": "center", "fontsize": 6.5} | style
-    figure.text(x / width, 1 - y / height, text, **style)
-
-
-def _show(figure: Figure, box: Box, image: np.ndarray) -> Axes:
-    width, height = figure.get_size_inches()
-    x, y, w, h = box
-    axis = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    axis.set(xticks=[], yticks=[])
-    return axis
-
-
-def show_image(figure: Figure, box: Box, image: np.ndarray, zooms=(), title: str = "") -> None:
-    """An image in a box (inches) with frames in it, and a title in its corner."""
-    axis = _show(figure, box, image)
-    axis.spines[:].set_visible(False)
-    for colour, (x, y, w, h) in zip(ZOOM_COLOURS, zooms, strict=False):
-        axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=0.8))
-    if title:
-        label = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.5}
-        axis.text(0.02, 0.03, title, transform=axis.transAxes, fontsize=7, bbox=label)
-
-
-def show_detail(figure: Figure, box: Box, image: np.ndarray, zoom: tuple, colour: str) -> None:
-    """A region (x, y, width, height) of an image in a box (inches) with a coloured frame."""
-    x, y, w, h = zoom
-    spines = _show(figure, box, image[y : y + h, x : x + w]).spines
-    spines[:].set(visible=True, color=colour, linewidth=1)
-
-
-def panels(
-    metrics: Sequence[str], columns: int, heights: tuple[float, float], **shared: bool
-) -> tuple[Figure, dict[str, Axes]]:
-    """Empty axes, one a metric, row by row.
-
-    Args:
-        metrics: what to name them.
-        columns: at most so many side by side.
-        heights: of what all rows have in common, and of one row, inches.
-        shared: ``sharex`` and ``sharey`` of `matplotlib.pyplot.subplots`.
-    """
-    columns = min(max(1, len(metrics)), columns)
-    rows = max(1, -(-len(metrics) // columns))
-    size = (TEXT_WIDTH, heights[0] + rows * heights[1])
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, squeeze=False, layout="constrained", **shared
-    )
-    for axis in axes.flat[len(metrics) :]:
-        axis.remove()
-    return figure, dict(zip(metrics, axes.flat, strict=False))
-
-
-def metric_boxes(frame: pd.DataFrame) -> Figure:
-    """One panel a metric: the per-image values of every method in every dataset.
-
-    Args:
-        frame: columns ``dataset, name, method, metric, value``.
-    """
-    methods = frame["method"].nunique()
-    palette = sns.color_palette("colorblind" if methods <= 10 else "husl", methods)
-    is_crowded = methods * frame["dataset"].nunique() > BOXES
-    columns = BOX_COLUMNS // 2 if is_crowded else BOX_COLUMNS
-    with mpl.rc_context(STYLE | PLAIN):
-        figure, axes = panels(frame["metric"].unique(), columns, (0.4, 2.1))
-        for metric, axis in axes.items():
-            sns.boxplot(
-                frame[frame["metric"] == metric], x="dataset", y="value", hue="method",
-                palette=palette, fliersize=1.5, linewidth=0.6, ax=axis,
-            )  # fmt: skip
-            title = METRICS[metric].title if metric in METRICS else metric
-            axis.set(xlabel="", ylabel="", title=title)
-            axis.tick_params(axis="x", labelrotation=30)
-        _share_legend(figure, "lower", 7)
-    return figure
-
-
-def rank_plot(summary: pd.DataFrame, ours: str = "ours") -> Figure:
-    """One panel a metric: the mean rank of every method in every dataset, 1 is best.
-
-    Args:
-        summary: from `fusionlib.statistics.summarise`; methods without rank are left out.
-        ours: the method that is set apart.
-    """
-    ranked = summary.dropna(subset="rank")
-    methods = ranked.groupby("method")["rank"].mean().sort_values(kind="stable").index
-    datasets = ranked["dataset"].unique()
-    with mpl.rc_context(STYLE | PLAIN):
-        heights = (0.5, 0.45 + 0.16 * len(methods))
-        figure, axes = panels(
-            ranked["metric"].unique(), BOX_COLUMNS, heights, sharex=True, sharey=True
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"
         )
-        for metric, axis in axes.items():
-            sns.stripplot(
-                ranked[ranked["metric"] == metric], x="rank", y="method", hue="dataset",
-                order=methods, hue_order=datasets, palette="colorblind", jitter=False, size=4.5,
-                alpha=0.9, ax=axis,
-            )  # fmt: skip
-            if ours in methods:
-                row = methods.get_loc(ours)
-                axis.axhspan(row - 0.5, row + 0.5, color="0.92", zorder=0)
-            axis.set(xlabel="", ylabel="", title=METRICS[metric].symbol)
-            axis.grid(axis="x", lw=0.4, color="0.85")
-            axis.tick_params(labelbottom=True)  # also above a place without panel
-        figure.supxlabel("mean rank over images, 1 is best", fontsize=8)
-        _share_legend(figure, "upper" if len(datasets) > 1 else "", len(datasets))
+        for metric, axis in zip(metrics, axes.flat, strict=False):
+            for i, dataset in enumerate(datasets):
+                of_images = wide.loc[(metric, dataset)]
+                for row, method in enumerate(methods, i * band):
+                    difference = (of_images[method] - of_images[ours]).to_numpy()
+                    mean, low, high, _ = interval(difference)
+                    style = _point(method)
+                    axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
+                    axis.plot(mean, row, **style)
+                if i:
+                    axis.axhline(i * band - 1, color="0.8", lw=0.6)
+            axis.axvline(0, color="black", lw=0.8, zorder=0)
+            is_lower = METRICS[metric].direction == "lower"
+            axis.set_title(METRICS[metric].title + ", axis reversed" * is_lower)
+            axis.tick_params(axis="y", length=0, labelrotation=90)
+            axis.locator_params(axis="x", nbins=4)
+            if is_lower:
+                axis.invert_xaxis()
+        axes[0, 0].set_yticks((np.arange(len(datasets)) + 0.5) * band - 1, datasets, va="center")
+        axes[0, 0].set_ylim(len(datasets) * band - 1, -1)
+        for axis in axes.flat[len(metrics) :]:
+            axis.axis("off")
+        handles = [Line2D([], [], label=look_of(m).title, **_point(m)) for m in methods]
+        axes[-1, -1].legend(handles=handles, loc="center", title="top to bottom, by mean rank")
+        figure.supxlabel("method − ours, mean over the images and its 95 % interval; "
+                         "left of 0 ours is better", fontsize=8)  # fmt: skip
     return figure
 
 
-def _share_legend(figure: Figure, side: str, columns: int) -> None:
-    """One legend at a side of the figure, or none, in place of those of its axes."""
-    for axis in figure.axes:
-        axis.get_legend().remove()
-    if side:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        columns = min(len(labels), columns)
-        figure.legend(handles, labels, loc=f"outside {side} center", ncols=columns)
+def _point(method: str) -> dict[str, object]:
+    _, colour, marker = look_of(method)
+    is_open = colour == GROUPS["classical"]
+    style = {"color": colour, "marker": marker, "ls": "", "ms": 4}
+    if is_open:
+        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
+    return style | {"mew": 0.3, "mec": "white"}
 
 
 def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:
@@ -317,7 +188,10 @@ def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figur
         for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
             width = 0.8 / len(series)
             for i, (name, values) in enumerate(series.items()):
-                axis.bar(np.arange(len(values)) + i * width, values, width, label=name)
+                axis.bar(
+                    np.arange(len(values)) + i * width, values, width, label=name,
+                    color=SERIES.get(name, "0.4"),
+                )  # fmt: skip
             axis.set(title=title, xlabel="channel")
         axes[0, 0].set_ylabel(ylabel)
         handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -326,28 +200,35 @@ def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figur
     return figure
 
 
-def training_curves(log: pd.DataFrame, title: str = "") -> Figure:
-    """Loss terms, validation loss and learning rate against the step.
+def training_curves(logs: pd.DataFrame | Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Loss terms and validation loss against the step, of one training or of several.
 
     Args:
-        log: columns of `fusionlib.training.LOG_COLUMNS`.
-        title: above the left panel.
+        logs: title → log with columns of `fusionlib.training.LOG_COLUMNS`, side by side; or one.
+        title: above that of one log.
     """
-    smooth = max(1, len(log) // 50)
+    logs = logs if isinstance(logs, Mapping) else {title: logs}
     with mpl.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(TEXT_WIDTH, 2.5), width_ratios=(3, 1), layout="constrained"
-        )
-        for column, label in CURVES.items():
-            left.plot(log["step"], log[column].rolling(smooth, 1).mean(), label=label, lw=1)
-        for column, (line, label) in VALIDATION_CURVES.items():
-            if column in log and log[column].notna().any():
-                held_out = log.dropna(subset=column)
-                left.plot(held_out["step"], held_out[column], line, label=label, lw=1)
-        left.set(xlabel="step", ylabel=f"mean of {smooth} steps", yscale="log", title=title)
-        figure.legend(loc="outside lower center", ncols=3)  # inside it hides curves
-        right.plot(log["step"], log["lr"], color="0.3", lw=1)
-        right.set(xlabel="step", title="learning rate")
+        figure, axes = plt.subplots(
+            1, len(logs), figsize=(TEXT_WIDTH, 2.6), squeeze=False, sharey=True,
+            layout="constrained",
+        )  # fmt: skip
+        for axis, (name, log) in zip(axes[0], logs.items(), strict=True):
+            smooth = max(1, len(log) // 50)
+            for column, (label, style) in CURVES.items():
+                if column.startswith("val"):
+                    shown = log.dropna(subset=column) if column in log else log[:0]
+                    axis.plot(shown["step"], shown.get(column, []), label=label, **style)
+                else:
+                    mean = log[column].rolling(smooth, 1).mean()
+                    axis.plot(log["step"], mean, label=label, **style)
+            axis.set(xlabel=f"step (losses: mean of {smooth})", yscale="log", title=name)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
+        axes[0, 0].set_ylabel("loss")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(CURVES))
     return figure
 
 

@@ -17,6 +17,7 @@ PAPER_TABLES = DATA / "paper"
 OURS = "ours"  # the paper's own method, reported or measured
 LETTER = "letter"  # the same network, trained by the text's own recipe
 OWN = (LETTER, OURS)
+TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
 UNAVAILABLE = "published weights could not be downloaded"
 ELSEWHERE = {  # methods of the paper's tables that cannot run here, and why
     # H. Li et al., IEEE TIP, 2021 (Li et al., 2021a); yuliu316316/MetaLearning-Fusion
@@ -39,6 +40,11 @@ def read_reported(table: int) -> pd.DataFrame:
         Columns ``dataset, method``, the paper's six metrics and ``source``, in the paper's order.
     """
     return pd.read_csv(PAPER_TABLES / f"table{table}.csv", float_precision="round_trip")
+
+
+def rivals_printed() -> list[str]:
+    """The methods that the paper compares its own with, in its order."""
+    return [name for name in read_reported(1)["method"].unique() if name != OURS]
 
 
 def result_folders() -> dict[str, Path]:
