@@ -1,6 +1,7 @@
 """What the teaching notebooks share: a pair as tensors, parts replaced, pictures, sliders."""
 
 import io
+import itertools
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from fusionlib.files import REPOSITORY
 from fusionlib.images import luma
 from fusionlib.inference import Fuser
 from fusionlib.network import FusionNet
-from paper.figures import INFRARED, VISIBLE, image_grid
+from paper.figures import INFRARED, STYLE, VISIBLE, image_grid
 
 SIZE = (256, 192)  # width, height; one size, so that shapes do not depend on the data
 REAL = REPOSITORY / "data" / "real"
@@ -113,21 +114,35 @@ def numbers(
 ) -> Figure:
     """Small tensors as grids of their numbers: purple below zero, white zero, green above.
 
+    Each column has its own scale of colours.
+
     Args:
         rows: (H, W) each.
         columns: titles above the first row.
         names: labels left of the rows.
     """
     arrays = [[tensor.detach().numpy() for tensor in row] for row in rows]
-    most = max(np.abs(array).max() for row in arrays for array in row)
-    width = sum(0.4 * array.shape[1] + 0.3 for array in arrays[0])
-    style = {"cmap": "PRGn", "limits": (-2 * most, 2 * most)}  # pale, for black figures
-    figure = image_grid(arrays, columns, names, width=max(width, 1.2 * len(columns)), **style)
-    for axis in figure.axes:
-        for (row, column), value in np.ndenumerate(axis.images[0].get_array()):
-            text = f"{value:.2g}".replace("-", "−")
-            axis.text(column, row, text, ha="center", va="center", fontsize=9)
-        axis.spines[:].set(visible=True, color="0.6")
+    most = [max(np.abs(array).max() for array in column) for column in zip(*arrays, strict=True)]
+    widths = [array.shape[1] for array in arrays[0]]
+    heights = [max(array.shape[0] for array in row) for row in arrays]
+    size = (0.42 * sum(widths) + 0.5 * len(widths) + bool(names), 0.45 * sum(heights) + 0.3)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(rows), len(columns), figsize=size, squeeze=False, layout="constrained",
+            width_ratios=widths, height_ratios=heights,
+        )  # fmt: skip
+        for i, (axis, array) in enumerate(zip(axes.flat, itertools.chain(*arrays), strict=True)):
+            limit = 2 * most[i % len(columns)]  # pale, for black text
+            axis.imshow(array, cmap="PRGn", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color="0.6")
+            for (row, column), value in np.ndenumerate(array):
+                text = f"{value + 0.0:.2g}".replace("-", "−")
+                axis.text(column, row, text, ha="center", va="center", fontsize=9)
+        for axis, title in zip(axes[0], columns, strict=True):
+            axis.set_title(title)
+        for axis, name in zip(axes[:, 0], names, strict=False):
+            axis.set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 
