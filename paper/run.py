@@ -116,7 +116,7 @@ class Run:
                 that no data changes.
         """
         if isinstance(made, Figure):
-            has_images = any(axis.images for axis in made.axes)
+            has_images = any(axis.images for axis in made.axes) and not style.get("outlines")
             folder = self.image_figures() if has_images else self.folder("figures", self.label)
             folder = self.folder("figures") if style.get("outlines") else folder
             formats = ("png",) if has_images else ("svg", "pdf")

@@ -1,5 +1,6 @@
 """Figures 1 to 3: nothing overlaps or is cut off, names are the paper's, layers the network's."""
 
+import re
 from itertools import combinations
 
 import pytest
@@ -62,28 +63,50 @@ def test_equal_drawings_are_equal_files_and_svgs_need_no_font(tmp_path, name):
         assert a.read_bytes() == b.read_bytes()
         assert (REPOSITORY / "figures" / a.name).is_file()
     text = one[0].read_text()
-    assert "<text" not in text and "<image" not in text
+    assert "<text" not in text and not re.search(r'href="(?!#|data:)', text)
     assert "<text" in save_figure(DRAWINGS[name](), tmp_path, name, ("svg",))[0].read_text()
 
 
 def test_the_encoder_is_named_and_never_passes_as_clip():
     texts = " ".join(texts_of("fig1_network"))
-    assert "EfficientNet-Lite0 (ImageNet, not CLIP)" in texts
+    assert "image encoder ❄" in texts and "EfficientNet-Lite0 (ImageNet, not CLIP)" in texts
     assert "in the paper: CLIP" in texts
 
 
-def test_nothing_leads_past_the_network():
-    """FD's Tanh is the fused image (section 3.3): one arrow into I_f, and no second operand."""
+def test_only_the_colour_path_leads_past_the_network_and_it_is_dashed():
+    """FD's Tanh is the fused image (section 3.3); what the paper does not have is dashed."""
     axis = DRAWINGS["fig1_network"]().axes[0]
-    (fused,) = (t.get_position()[0] for t in axis.texts if t.get_text() == "$I_f$")
-    after = [t.get_text() for t in axis.texts if t.get_position()[0] > fused - 0.6]
-    assert after == ["$I_f$", "1×H×W"] and "+" not in texts_of("fig1_network")
+    dashed = [p.get_y() < 1 for p in axis.patches if p.get_linestyle() == "--"]
+    assert dashed == [False, True]  # the stand-in for CLIP, and the card in colour
+    (decoder,) = (t.get_position()[0] for t in axis.texts if t.get_text() == "FD")
+    after = [line for line in axis.lines if max(line.get_xdata()) > decoder + 0.5 > 5.5]
+    assert [line.get_linestyle() for line in after] == ["-", "--", "--"]
+    assert "+" not in texts_of("fig1_network")
+
+
+def test_the_pictures_are_the_mug_and_what_the_network_makes_of_it():
+    shown = drawings.pictures()
+    assert {name: image.ndim for name, image in shown.items()} == {
+        "i": 2, "v": 3, "f": 2, "colour": 3,
+    }  # fmt: skip
+    warm = shown["i"] > 128  # the tea, dark in the visible image's luma beside it
+    assert shown["f"][warm].mean() > shown["v"].mean(axis=2)[warm].mean()
+    cards = [axis_image.get_array() for axis_image in DRAWINGS["fig1_network"]().axes[0].images]
+    order = ("i", "v", "f", "colour")
+    assert all((card == shown[name]).all() for card, name in zip(cards, order, strict=True))
 
 
 def test_clip_and_the_papers_names_and_equation_numbers_are_inside_cii_and_cff():
     """Figures 2 and 3: the frozen CLIP is part of either block, its inputs are the images."""
     cii, cff = set(texts_of("fig2_cii")), set(texts_of("fig3_cff"))
-    assert {"CLIP", "$I_i$", "$I_v$", "$F_i^c$", "$F_v^c$", "see Fig. 1"} <= cii & cff
+    assert {
+        "CLIP ❄",
+        "$I_i$  1×H×W",
+        "$I_v$  3×H×W",
+        "$F_i^c$",
+        "$F_v^c$",
+        "here: Fig. 1",
+    } <= cii & cff
     assert {"$W$", "$F^s$", "$F^c$  (eq. 1)", "eq. 2"} <= cii
     assert not any("W_s" in text for text in cii)  # that is CFF's, of equation 4
     assert {"$F_f$  (eq. 3)", "$W_s$  (eq. 4)", "eq. 5"} <= cff
