@@ -6,6 +6,7 @@ it was. ``make outputs`` runs the teaching notebooks on the drawn scenes and doe
 """
 
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -90,6 +91,7 @@ def take_outputs(
 
 
 def _clean(output: NotebookNode, count: int, hide_image: bool) -> NotebookNode:
+    output = deepcopy(output)
     if output.get("name") == "stderr":
         raise NotebookError(f"code cell {count}: stderr: {output.text.strip()}")
     if "execution_count" in output:
