@@ -44,8 +44,9 @@ def grey_levels(old, new):
     """Mean difference of two PNG in base64."""
     one, two = (np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), float)
                 for png in (old, new))  # fmt: skip
-    assert one.shape == two.shape
-    return np.abs(one - two).mean()
+    height, width, _ = np.minimum(one.shape, two.shape)
+    assert np.abs(np.subtract(one.shape, two.shape)).max() <= 2  # another version of a font
+    return np.abs(one[:height, :width] - two[:height, :width]).mean()
 
 
 def numbers_beside(cell, folder):
