@@ -23,8 +23,8 @@ from fusionlib.inference import Fuser
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.statistics import LEVEL
 from fusionlib.weights import Weights, load_weights
-from paper.paper_tables import CELLS
-from paper.reported import OURS
+from paper.reported import OURS, title_of
+from paper.tables import CELLS
 
 # method in Table 4 → (use_cii, use_cff), in the paper's order
 VARIANTS = {
@@ -33,30 +33,21 @@ VARIANTS = {
     "without_both": (False, False),
     OURS: (True, True),
 }
-TITLES = dict(zip(VARIANTS, ("w/o CII", "w/o CFF", "w/o CII and CFF", OURS), strict=True))
 NOT_TRAINED = "not trained by this recipe"
 SYMBOLS = {name: metric.symbol for name, metric in METRICS.items()}
-FEATURES = {
-    "real": "real features",
-    "other_image": "features of another image",
-    "zeros": "zeros",
-    "random_encoder": "features of a random encoder",
-}
+FEATURES = ("real", "other_image", "zeros", "random_encoder")
 
 Features = Callable[[Tensor], Tensor]  # (1, 1 or 3, H, W) in [0, 1] → (1, E)
 
 
-def load_variants(full: Weights) -> tuple[dict[str, list[Weights]], dict[str, str]]:
+def load_variants(full: Weights) -> tuple[dict[str, Weights], dict[str, str]]:
     """The full model and, beside its file, the variants that can be compared with it.
 
     Args:
-        full: weights of the whole network. Beside it lie ``<variant>.safetensors`` and, trained
-            with other seeds, ``<variant>_seed<k>.safetensors``; of the full model
-            ``<its name>_seed<k>.safetensors``.
+        full: weights of the whole network. Beside it lie ``<variant>.safetensors``.
 
     Returns:
-        Method of Table 4 → its weights, that without a seed in its name first; and name of a
-        variant or file that is left out → why.
+        Method of Table 4 → its weights; and name of a variant that is left out → why.
 
     Raises:
         WeightsError: ``full`` lacks a part, or a file is damaged.
@@ -66,18 +57,15 @@ def load_variants(full: Weights) -> tuple[dict[str, list[Weights]], dict[str, st
         raise WeightsError(f"{full.path}: lacks CII or CFF; the ablation compares the full model")
     variants, left_out = {}, {}
     for name, parts in VARIANTS.items():
-        stem = full.path.stem if name == OURS else name
-        main, folder = full.path.with_name(f"{stem}.safetensors"), full.path.parent
-        if not main.is_file():
-            left_out[name] = f"{NOT_TRAINED}: there is no {main.name} beside {full.path.name}"
-            continue
-        for path in (main, *sorted(folder.glob(f"{stem}_seed*.safetensors"))):
-            weights = full if path == full.path else load_weights(path)
-            key = path.stem.replace(stem, name, 1)
-            if reason := _difference(weights, full, parts):
-                left_out[key] = f"{NOT_TRAINED}: {reason}"
-            elif key == name or name in variants:
-                variants.setdefault(name, []).append(weights)
+        path = full.path.with_name(f"{name}.safetensors")
+        if name == OURS:
+            variants[name] = full
+        elif not path.is_file():
+            left_out[name] = f"{NOT_TRAINED}: there is no {path.name} beside {full.path.name}"
+        elif reason := _difference(weights := load_weights(path), full, parts):
+            left_out[name] = f"{NOT_TRAINED}: {reason}"
+        else:
+            variants[name] = weights
     return variants, left_out
 
 
@@ -102,20 +90,11 @@ def _recipe(weights: Weights) -> dict:
     return {k: v for k, v in recipe.items() if k not in ("network", "seed", "use_cii", "use_cff")}
 
 
-def fusers(fuser: Fuser, variants: dict[str, list[Weights]]) -> dict[str, Fuser]:
-    """One fuser a training; those of further seeds are called ``<variant>_seed<k>``.
-
-    Args:
-        fuser: of the full model; all share its encoder and device.
-        variants: from `load_variants`.
-    """
-    made = {}
-    for name, trainings in variants.items():
-        for weights in trainings:
-            seed = weights.path.stem.removeprefix(trainings[0].path.stem)
-            weights.net.to(fuser.device, memory_format=torch.channels_last)
-            made[name + seed] = dataclasses.replace(fuser, weights=weights)
-    return made
+def fusers(fuser: Fuser, variants: dict[str, Weights]) -> dict[str, Fuser]:
+    """One fuser a variant of `load_variants`; all share the encoder and device of ``fuser``."""
+    for weights in variants.values():
+        weights.net.to(fuser.device, memory_format=torch.channels_last)
+    return {name: dataclasses.replace(fuser, weights=w) for name, w in variants.items()}
 
 
 def replaced_features(
@@ -205,7 +184,7 @@ def add_missing(cells: pd.DataFrame, dataset: str, left_out: Iterable[str]) -> p
         left_out: names of variants, see `load_variants`; others are ignored.
 
     Returns:
-        Columns `paper.paper_tables.CELLS`, variants in the paper's order.
+        Columns `paper.tables.CELLS`, variants in the paper's order.
     """
     rows, none = [], float("nan")
     for name in VARIANTS:
@@ -235,7 +214,7 @@ def find_differences(summary: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFr
     frame["same sign"] = np.select([product > 0, product.notna()], ["yes", "no"], "")
     frame["p"] = p.stack().reindex(frame.index)
     frame["note"] = np.where(frame.index.isin(means.index, level=0), "", NOT_TRAINED)
-    frame = frame.rename(TITLES, level=0).rename(SYMBOLS, level=1)
+    frame = frame.rename(title_of, level=0).rename(SYMBOLS, level=1)
     return frame.rename_axis(["variant", "metric"])
 
 
@@ -270,34 +249,3 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
     counts["untested"] = p.isna()
     frame = pd.DataFrame({name: cells.sum(axis=1) for name, cells in counts.items()})
     return frame.loc[chosen["method"].unique()].drop(reference)
-
-
-def judge(row: pd.Series) -> str:
-    """What a row of `compare_with` says about the reference: the method with the part.
-
-    Returns:
-        ``helps`` or ``harms`` (more metrics are significantly better, or worse), ``mixed`` (as many
-        are), ``no difference shown``, or ``not tested`` (too few images).
-    """
-    better, worse = row[f"better, p < {LEVEL}"], row[f"worse, p < {LEVEL}"]
-    if better != worse:
-        return "helps" if better > worse else "harms"
-    if better:
-        return "mixed"
-    tested = row["better"] + row["worse"] > row["untested"]
-    return "no difference shown" if tested else "not tested"
-
-
-def spread_of_seeds(summary: pd.DataFrame, seeds: dict[str, list[str]]) -> pd.DataFrame:
-    """Means of each training of a variant: the interval over seeds, as far as there are several.
-
-    Args:
-        summary: from `fusionlib.statistics.summarise`, with a method for each training.
-        seeds: variant → methods that are its trainings.
-
-    Returns:
-        Index ``(variant, metric)``; columns ``trainings, mean, least, most`` of their means.
-    """
-    variant = summary["method"].map({m: name for name, methods in seeds.items() for m in methods})
-    means = summary.groupby([variant.rename("variant"), "metric"], sort=False)["mean"]
-    return means.agg(trainings="size", mean=lambda m: m.mean(skipna=False), least="min", most="max")

@@ -24,7 +24,6 @@ from fusionlib.metrics import PAPER
 from fusionlib.pairing import images_by_stem
 from fusionlib.splits import drawn_scenes
 from fusionlib.weights import load_weights
-from paper.paper_tables import CELLS, MEASURED, PART, REPORTED, SAME, PaperTable
 from paper.reported import (
     ELSEWHERE,
     LETTER,
@@ -36,6 +35,7 @@ from paper.reported import (
     rivals_printed,
 )
 from paper.run import Run
+from paper.tables import CELLS, MEASURED, PART, REPORTED, SAME, PaperTable
 
 QUICK = ("DATFuse", "SAGE", "average", "maximum", "laplacian")  # run in the preset quick
 NOT_QUICK = "not run in the preset quick"
@@ -267,7 +267,7 @@ def table_cells(
         parts: from `summarise_parts`: each row has below it ours over the same pairs.
 
     Returns:
-        Columns `paper.paper_tables.CELLS`; methods of the paper first, ours last of them,
+        Columns `paper.tables.CELLS`; methods of the paper first, ours last of them,
         after ours to the letter, of which nothing is reported.
     """
     rows = [

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from fusionlib.baselines import METHODS
 from fusionlib.metrics import METRICS
 from fusionlib.statistics import interval
-from paper.reported import OURS, TITLES
+from paper.reported import OURS, TITLES, title_of
 
 TEXT_WIDTH = 7.1  # inches, both columns of the journal
 # what a colour stands for, in drawings and charts alike; apart for every kind of colour vision
@@ -70,8 +70,8 @@ def look_of(method: str) -> Look:
     """The look of a method; one that nobody knows is called by its key, as an additional one."""
     known = METHODS.get(method)
     colour = GROUPS[known.group if known else "additional"]
-    title = known.title if known else TITLES.get(method, method)
-    return Look(title, "black" if method in TITLES else colour, MARKERS.get(method, "*"))
+    colour = "black" if method in TITLES else colour
+    return Look(title_of(method), colour, MARKERS.get(method, "*"))
 
 
 def image_grid(

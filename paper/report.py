@@ -26,11 +26,10 @@ from fusionlib.files import REPOSITORY, write_atomically
 from fusionlib.images import is_grey, read_luma8, replace_luma, save_image
 from fusionlib.metrics import METRICS
 from fusionlib.weights import load_weights
-from paper.claims import VERDICTS
+from paper.claims import UNMEASURED, VERDICTS
 from paper.reported import LETTER, OURS
 from paper.run import Run
 from paper.teaching import WIDGET
-from paper.verdicts import UNMEASURED
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("reproduced", "partly", "not", "not", "untestable", "untestable")  # of VERDICTS, in CSS

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fusionlib.baselines import METHODS
 from fusionlib.baselines.results import results_root
 from fusionlib.errors import DatasetError
 from fusionlib.files import DATA
@@ -17,7 +18,17 @@ PAPER_TABLES = DATA / "paper"
 OURS = "ours"  # the paper's own method, reported or measured
 LETTER = "letter"  # the same network, trained by the text's own recipe
 OWN = (LETTER, OURS)
-TITLES = {OURS: "ours", LETTER: "ours, to the letter"}
+TITLES = {  # how tables and figures call what is no method of others
+    LETTER: "ours, to the letter",
+    OURS: "ours",
+    "without_cii": "w/o CII",
+    "without_cff": "w/o CFF",
+    "without_both": "w/o CII and CFF",
+    "real": "real features",
+    "other_image": "features of another image",
+    "zeros": "zeros",
+    "random_encoder": "features of a random encoder",
+}
 UNAVAILABLE = "published weights could not be downloaded"
 ELSEWHERE = {  # methods of the paper's tables that cannot run here, and why
     # H. Li et al., IEEE TIP, 2021 (Li et al., 2021a); yuliu316316/MetaLearning-Fusion
@@ -40,6 +51,11 @@ def read_reported(table: int) -> pd.DataFrame:
         Columns ``dataset, method``, the paper's six metrics and ``source``, in the paper's order.
     """
     return pd.read_csv(PAPER_TABLES / f"table{table}.csv", float_precision="round_trip")
+
+
+def title_of(name: str) -> str:
+    """What tables and figures call a method; what nobody knows keeps its name."""
+    return METHODS[name].title if name in METHODS else TITLES.get(name, name)
 
 
 def rivals_printed() -> list[str]:

@@ -20,8 +20,7 @@ from fusionlib.recipe import PRESETS, TrainConfig
 from fusionlib.splits import QUICK_PAIRS, Split, find_parts
 from fusionlib.weights import SHIPPED
 from paper.figures import save_figure
-from paper.paper_tables import PaperTable, write_paper_table
-from paper.tables import write_table, write_texts
+from paper.tables import PaperTable, write_paper_table, write_table, write_texts
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ ZOOMS = REPOSITORY / "data" / "zooms.csv"
 ZOOM_COLUMNS = ["figure", "dataset", "name", "x", "y", "width", "height"]
 ZOOM_COLOURS = ("#ff4b00", "#00b4ff")  # apart for every kind of colour vision
 GAP = 0.025  # between images, inches
+LEAST_WIDTH = 0.8  # of a column, inches
 GAIN = 5  # of the differences in Figure 7
 OTHERS_SHOWN = 6  # columns for other methods; classical ones only fill them up
 
@@ -136,17 +137,20 @@ def _shown(entries: Mapping[str, Entry]) -> list[Entry]:
     return [entry for entry in entries.values() if entry.name in shown]
 
 
-def zoom_grid(scenes: Sequence[Scene], columns: Sequence[str], width: float = TEXT_WIDTH) -> Figure:
+def zoom_grid(
+    scenes: Sequence[Scene], columns: Sequence[str], width: float | None = None
+) -> Figure:
     """Rows of scenes, below each image two of its details, as in Figures 4 to 6 of the paper.
 
     Args:
         scenes: the rows.
         columns: titles above the first row.
-        width: of the figure, inches.
+        width: of the figure, inches; None for the text's, or more where there are many columns.
 
     Raises:
         DatasetError: a region is not inside its image.
     """
+    width = width or max(TEXT_WIDTH, LEAST_WIDTH * len(columns))
     titles = [textwrap.fill(title, 12) for title in columns]
     left, top = 0.28, 0.08 + 0.12 * (1 + max(title.count("\n") for title in titles))
     cell = (width - left) / len(columns) - GAP
@@ -191,7 +195,7 @@ def side_by_side(
     """
     shown = [j for j, image in enumerate(scenes[0].images) if j > 1 and image is not None]
     left, top, apart = 0.62, 0.36, 4 * GAP
-    part = (width - left - apart * (len(scenes) - 1)) / len(scenes)
+    part = (width - left - GAP - apart * (len(scenes) - 1)) / len(scenes)
     cell, wide = ((part + GAP) / count - GAP for count in (len(shown), 2))
     heights = [scene.heights(cell, cell) for scene in scenes]
     whole, detail = (max(sizes) for sizes in zip(*heights, strict=True))
@@ -232,6 +236,9 @@ def _draw_variant(
     if k < len(scene.images) - 1:
         own, last = (image if image.ndim == 2 else luma(image) for image in (own, last))
         _show(figure, (x, tops[3], cell, height), 0.5 + GAIN * (own - last))
+    else:
+        at = (x + cell / 2, tops[3] + height / 2)
+        _write(figure, *at, "mid-grey:\nno difference", color="0.4")
 
 
 def _write(figure: Figure, x: float, y: float, text: str, **style: object) -> None:

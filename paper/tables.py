@@ -1,15 +1,55 @@
-"""From the tidy table of per-image values to tables of means, as CSV and Markdown."""
+"""Tables: means over images, and Tables 1 to 4 with reported numbers beside measured ones.
 
+Exact as CSV; rounded, with the same texts and marks, as Markdown, LaTeX and HTML. What comes from
+outside (names, notes) is escaped for each.
+"""
+
+import html
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from fusionlib.files import write_atomically
-from fusionlib.metrics import METRICS
+from fusionlib.metrics import METRICS, Metric
+from fusionlib.statistics import LEVEL
+from paper.reported import title_of
 
 DECIMALS = {"qcv": 2}  # as the paper prints it; four of the others
+CELLS = ["dataset", "n", "group", "method", "row", "metric", "value", "low", "high", "p"]
+REPORTED, MEASURED, INTERVAL = "reported", "measured", "95 % interval"
+PART, SAME = "measured in part", "ours, same pairs"  # of images of a part of the pairs
+HEADINGS = {"related": "related methods, published images"}  # above a group
+LABELS = ["dataset", "method", "row"]  # columns before n and the metrics
+DAGGER = "†"  # significantly different from ours
+PLACES = ("", "place1", "place2", "place3")
+# marks of a cell: the best three, rows that are not measured, intervals; classes in HTML
+MARKDOWN = dict(zip(PLACES, ("{}", "**{}**", "<ins>{}</ins>", "*{}*"), strict=True))
+MARKDOWN |= {"reported": "<sub>{}</sub>", "interval": "<sub>{}</sub>"}
+LATEX = {  # commands, as Styler nests them
+    "": "",
+    "place1": "textcolor: [HTML]{C00000}--rwrap; textbf: --rwrap",
+    "place2": "textcolor: [HTML]{0057B8}--rwrap; underline: --rwrap",
+    "place3": "textcolor: [HTML]{1B7F3B}--rwrap; textit: --rwrap",
+    "reported": "textcolor: [HTML]{777777}--rwrap",
+    "interval": "tiny: --wrap",
+}
+STYLE = """
+body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
+table { border-collapse: collapse; border-bottom: 2px solid; border-top: 2px solid }
+caption { text-align: left; padding: .6em 0 }
+th, td { padding: .1em .7em; text-align: right; font-variant-numeric: tabular-nums }
+th { font-weight: 600; border-bottom: 1px solid }
+:is(th, td):nth-child(-n + 3) { text-align: left } td:nth-child(4) { white-space: nowrap }
+.rule { border-top: 1px solid #999 } p { max-width: 70em; margin: .4em 0 }
+.reported { color: #707070 } .interval { color: #666; font-size: 80% }
+.place1 { color: #c00000; font-weight: bold } .place2 { color: #0057b8; text-decoration: underline }
+.place3 { color: #1b7f3b; font-style: italic }
+"""
 
 
 def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -31,15 +71,11 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
             raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
     grouped = frame.groupby(["dataset", "method", "metric"], sort=False)
     means = grouped["value"].agg(lambda values: values.mean(skipna=False)).unstack("metric")
-    sizes = frame.groupby("dataset", sort=False)["name"].nunique()
-    keys = [
-        (dataset, n, method)
-        for dataset, n in sizes.items()
-        for method in methods or frame["method"].unique()
-        if (dataset, method) in means.index
-    ]
-    table = means.loc[[(dataset, method) for dataset, _, method in keys], frame["metric"].unique()]
-    table.index = pd.MultiIndex.from_tuples(keys, names=["dataset", "n", "method"])
+    order = itertools.product(frame["dataset"].unique(), methods or frame["method"].unique())
+    table = means.loc[[key for key in order if key in means.index], frame["metric"].unique()]
+    sizes = frame.groupby("dataset")["name"].nunique()
+    n = sizes[table.index.get_level_values("dataset")].rename("n")
+    table = table.set_index(pd.Index(n), append=True).reorder_levels(["dataset", "n", "method"])
     table.attrs["undefined"] = [
         _undefined(key, group) for key, group in grouped if group["value"].isna().any()
     ]
@@ -73,7 +109,7 @@ def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -> list[Path]:
-    """Write a table as CSV (exact) and as Markdown (rounded, the best bold, with its note).
+    """Write a table as CSV (exact) and as Markdown (rounded, titles, the best bold, its note).
 
     Args:
         table: from `mean_table`, or any other; its index becomes columns of text.
@@ -82,6 +118,7 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
         note: what was measured on what, with which encoder and weights.
     """
     flat, best = table.reset_index(), {}
+    names = {key: flat[key].map(title_of) for key in ("method", "rival") if key in flat}
     metrics = [column for column in table if column in METRICS]
     if metrics and {"dataset", "method"} <= set(table.index.names):
         places = find_places(flat.melt(["dataset"], metrics, "metric"), last=1).to_numpy()
@@ -89,9 +126,9 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
     shown = {
         METRICS[column].title if column in METRICS else escape_markdown(str(column)): [
             _cell(value, DECIMALS.get(column, 4), place)
-            for value, place in zip(flat[column], best.get(column, [0] * len(flat)), strict=True)
+            for value, place in zip(cells, best.get(column, [0] * len(flat)), strict=True)
         ]
-        for column in flat
+        for column, cells in flat.assign(**names).items()
     }
     markdown = f"{to_markdown(pd.DataFrame(shown), table.index.nlevels)}\n\n{note}\n"
     if undefined := table.attrs.get("undefined"):
@@ -126,3 +163,172 @@ def _cell(value: object, decimals: int, place: int) -> str:
         return escape_markdown(str(value))
     text = "–" if pd.isna(value) else f"{value:.{decimals}f}"
     return f"**{text}**" if place else text
+
+
+def count_leading(cells: pd.DataFrame, method: str, among: Sequence[str]) -> tuple[int, int]:
+    """In how many measured cells a method is first or second, and of how many."""
+    rivals = cells[(cells["row"] == MEASURED) & cells["method"].isin([method, *among])]
+    places = find_places(rivals)[rivals["method"] == method]
+    return int(places.isin([1, 2]).sum()), len(places)
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper, ready to be written.
+
+    Attributes:
+        cells: columns `CELLS`, in the order of the rows; ``group`` changes where a rule is drawn.
+        number: in the paper.
+        caption: what it shows.
+        titles: method → what the table calls it.
+        notes: sentences below the table.
+        places: how many of the best are marked.
+    """
+
+    cells: pd.DataFrame
+    number: int
+    caption: str
+    titles: Mapping[str, str]
+    notes: Sequence[str]
+    places: int = 3
+
+    def means(self) -> pd.DataFrame:
+        """Exact values: one row a dataset, method and kind of row, a column a metric."""
+        counts = self.cells.drop_duplicates(LABELS).set_index(LABELS)["n"].astype("Int64")
+        wide = self.cells.pivot(index=LABELS, columns="metric", values="value")
+        wide = wide.loc[counts.index, self.cells["metric"].unique()].rename_axis(columns=None)
+        wide.insert(0, "n", counts)
+        return wide
+
+    def render(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+        """What all formats show, not yet escaped.
+
+        Returns:
+            Texts: columns `LABELS`, n and the metrics; a dataset or method only where it is new;
+            n of a part as "n of N". A group of `HEADINGS` starts with a line of that text.
+            Marks of the cells, see `MARKDOWN`. The rule above each row: ``dataset``, ``group`` or
+            none.
+        """
+        cells = _laid_out(self.cells.reset_index(drop=True), self.places)
+        keys = ["group", *LABELS, "n"]
+        rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
+        wide = cells.pivot(index=keys, columns="metric", values=["text", "mark"]).reindex(rows)
+        wide = wide.fillna("").reindex(columns=self.cells["metric"].unique(), level=1)
+        texts, marks = wide["text"].reset_index(), wide["mark"].reset_index()
+        marks = marks.assign(**dict.fromkeys(keys, ""))
+        asides = {MEASURED: "", PART: "", "": "", INTERVAL: "interval"}
+        marks["row"] = [asides.get(row, "reported") for row in texts["row"]]
+        is_new = texts.ne(texts.shift())
+        rules = is_new["group"].map({True: "group", False: ""}).mask(is_new["dataset"], "dataset")
+        titles = texts["method"].map(lambda name: self.titles.get(name, name))
+        texts["method"] = titles.where(is_new["method"] | is_new["dataset"], "")
+        texts["dataset"] = texts["dataset"].where(is_new["dataset"], "")
+        texts["row"] = texts["row"].replace(PART, MEASURED)
+        rules[0] = ""
+        return texts.drop(columns="group"), marks.drop(columns="group"), rules
+
+
+def _laid_out(cells: pd.DataFrame, places: int) -> pd.DataFrame:
+    """Cells with ``text``, ``mark`` and n as text; headings above groups, intervals below means."""
+    value, low, high = (_printed(cells, column) for column in ("value", "low", "high"))
+    dagger = (cells["p"] < LEVEL).map({True: DAGGER, False: ""})
+    cells["text"] = (value + dagger).where(cells["value"].notna(), "–")
+    is_part, is_aside = cells["row"] == PART, ~cells["row"].isin([MEASURED, PART])
+    total = cells["n"].where(cells["row"] == MEASURED).groupby(cells["dataset"]).transform("max")
+    cells["n"] = [f"{n:.0f}" if pd.notna(n) else "" for n in cells["n"]]
+    cells.loc[is_part, "n"] += total.map(" of {:.0f}".format)
+    cells["mark"] = find_places(cells, places).map(PLACES.__getitem__)
+    cells.loc[is_part | (cells["row"] == SAME), "mark"] = ""  # other images, so no rank
+    cells.loc[(cells["mark"] == "") & is_aside, "mark"] = "reported"
+    below = cells.assign(row=INTERVAL, n="", text=low + "…" + high, mark="interval")
+    above = cells[cells["group"].isin(list(HEADINGS))]
+    above = above.drop_duplicates(["dataset", "group", "metric"])
+    above = above.assign(method=above["group"].map(HEADINGS), row="", n="", text="", mark="")
+    every = pd.concat([above, cells, below.dropna(subset="low")])
+    return every.sort_index(kind="stable").reset_index(drop=True)
+
+
+def _printed(cells: pd.DataFrame, column: str) -> pd.Series:
+    """Numbers with the decimals of their metric."""
+    pairs = zip(cells["metric"], cells[column], strict=True)
+    return pd.Series([f"{x:.{DECIMALS.get(metric, 4)}f}" for metric, x in pairs], dtype=object)
+
+
+def _finish(
+    texts: pd.DataFrame, escape: Callable[[str], str], title: Callable[[Metric], str]
+) -> pd.DataFrame:
+    """Texts with labels escaped and heads as they are shown."""
+    heads = {"row": ""} | {name: title(METRICS[name]) for name in texts if name in METRICS}
+    return texts.assign(**{name: texts[name].map(escape) for name in LABELS}).rename(columns=heads)
+
+
+def write_paper_table(table: PaperTable, folder: Path | str) -> list[Path]:
+    """Write ``table<number>`` as CSV (exact), Markdown, LaTeX (booktabs) and HTML."""
+    csv = table.means().reset_index().to_csv(index=False, lineterminator="\n")
+    texts = {"csv": csv, "md": as_markdown(table), "tex": as_latex(table), "html": as_html(table)}
+    return write_texts(folder, f"table{table.number}", texts)
+
+
+def as_markdown(table: PaperTable) -> str:
+    """The table with its caption above and its notes below."""
+    texts, marks, _ = table.render()
+    texts = _finish(texts, escape_markdown, lambda metric: metric.title)
+    for head, column in zip(texts, marks, strict=True):
+        pairs = zip(marks[column], texts[head], strict=True)
+        texts[head] = [MARKDOWN[mark].format(text) for mark, text in pairs]
+    caption, *notes = map(escape_markdown, (table.caption, *table.notes))
+    parts = [f"Table {table.number}. {caption}", to_markdown(texts, len(LABELS)), *notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    special = {c: rf"\{c}" for c in "&%$#_{}"} | {"\n": " ", "\\": r"\textbackslash{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+    return text.translate(str.maketrans(special))
+
+
+def as_latex(table: PaperTable) -> str:
+    """A ``table*`` environment, for the packages booktabs and xcolor."""
+    texts, marks, rules = table.render()
+    arrows = {"higher": r"\uparrow", "lower": r"\downarrow"}
+    texts = _finish(texts, escape_latex, lambda m: f"${m.latex}{arrows[m.direction]}$")
+    left, width = len(LABELS), texts.shape[1]
+    numbers = texts.columns[left:]
+    texts[numbers] = texts[numbers].replace(DAGGER, r"\\rlap{$^{\\dagger}$}", regex=True)
+    commands = marks.map(LATEX.__getitem__).set_axis(texts.columns, axis=1)
+    lines = {"dataset": "midrule: --nowrap", "group": f"cmidrule: (l){{2-{width}}}--nowrap"}
+    commands["dataset"] = [lines.get(rule, "") for rule in rules]
+    styler = Styler(texts).hide(axis="index").apply(lambda _: commands, axis=None)
+    tabular = styler.to_latex(column_format="l" * left + "r" * (width - left), hrules=True)
+    notes = "\n".join(rf"\par\smallskip\raggedright {escape_latex(n)}" for n in table.notes)
+    return rf"""% needs the packages booktabs and xcolor
+\begin{{table*}}[t]
+\centering\scriptsize\setlength{{\tabcolsep}}{{4pt}}
+\caption{{{escape_latex(table.caption)}}}
+\label{{tab:{table.number}}}
+{tabular}{notes}
+\end{{table*}}
+"""
+
+
+def as_html(table: PaperTable) -> str:
+    """A page of its own, without anything from elsewhere."""
+    texts, marks, rules = table.render()
+    texts = _finish(texts, html.escape, lambda metric: html.escape(metric.title))
+    marks.loc[rules != ""] += " rule"
+    styler = Styler(texts, uuid=str(table.number), cell_ids=False).hide(axis="index")
+    styler = styler.set_td_classes(marks.set_axis(texts.columns, axis=1))
+    caption, *notes = map(html.escape, (table.caption, *table.notes))
+    body = styler.set_caption(f"Table {table.number}. {caption}").to_html()
+    paragraphs = "\n".join(f"<p>{note}</p>" for note in notes)
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Table {table.number}</title><style>{STYLE}</style></head>
+<body>
+{body[body.index("<table") :]}{paragraphs}
+</body>
+</html>
+"""

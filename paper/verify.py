@@ -16,10 +16,10 @@ from fusionlib.files import REPOSITORY
 from fusionlib.metrics import METRICS
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
-from paper import claims, comparison, verdicts
+from paper import claims, comparison
 from paper.agreement import compare_tables
-from paper.paper_tables import MEASURED, PART, REPORTED, SAME
 from paper.reported import OURS, read_reported
+from paper.tables import MEASURED, PART, REPORTED, SAME
 
 OF_PIXELS = "grey levels changed"  # a column that comes from the fused images
 EXACT = 1e-12  # relative; a mean may be summed in another order
@@ -115,9 +115,9 @@ def _compute_again(folder: Path, target: Path) -> Iterator[str]:
     if missing := [name for name in claims.FILES if name not in frames]:
         yield f"claims.csv: nothing to compute it from: no {', '.join(missing)}"
         return
-    encoder, relative = load_weights(SHIPPED).encoder_title, verdicts.judge_relative(frames)
-    verdicts.overview(frames, relative).to_csv(target / "verdict.csv")
-    verdicts.judge_numbers(frames).to_csv(target / "numbers.csv", index=False)
+    encoder, relative = load_weights(SHIPPED).encoder_title, claims.judge_relative(frames)
+    claims.overview(frames, relative).to_csv(target / "verdict.csv")
+    claims.judge_numbers(frames).to_csv(target / "numbers.csv", index=False)
     relative.to_csv(target / "relative.csv", index=False)
     claims.judge_claims(frames, encoder).to_csv(target / "claims.csv", index=False)
 

@@ -123,6 +123,19 @@ def test_a_few_real_pairs_and_another_preset_leave_values_of_single_images(
     assert numbers.endswith("2 agree to 6 digits") and "no picture" in pictures
 
 
+def test_another_image_of_a_few_pairs_is_not_compared_with_that_of_all(run, repository):
+    """Its partner is the next pair, and of few pairs that is another one."""
+    values = VALUES.replace("DATFuse", "other_image")
+    committed = repository / "tables" / "reference" / "compare_values.csv"
+    values.to_csv(committed, index=False)
+    real = dataclasses.replace(run, parts={"TNO": run.parts["Synthetic"]})
+    numbers, _ = lines(real, repository, "quick", values=values.assign(value=[0.9, 0.75]))
+    assert "1 numbers and texts here" in numbers and "differ" not in numbers
+    values.to_csv(repository / "tables" / "synthetic" / "compare_values.csv", index=False)
+    numbers, _ = lines(run, repository, values=values.assign(value=[0.9, 0.75]))
+    assert "1 differ" in numbers  # the drawn scenes are all there
+
+
 def test_rows_of_one_name_and_cells_of_one_side_alone_stay_apart(tmp_path):
     for folder, numbers in (("here", [1.0, 2.0, 3.0]), ("committed", [1.0, 2.5])):
         (tmp_path / folder).mkdir()

@@ -20,11 +20,11 @@ from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import load_weights, save_weights
-from paper import comparison, paper_tables
+from paper import comparison
 from paper.comparison import Entry
-from paper.paper_tables import CELLS, MEASURED, REPORTED, as_markdown
-from paper.reported import ELSEWHERE
+from paper.reported import ELSEWHERE, read_reported
 from paper.run import Run
+from paper.tables import CELLS, MEASURED, REPORTED, as_markdown, count_leading
 
 COLUMNS = ["dataset", "method", *PAPER, "source"]
 NAMES = ("x", "y")
@@ -184,7 +184,7 @@ def test_a_part_takes_no_place_from_the_others(tmp_path):
     heading = text.index("| related methods, published images |")
     assert text.index("| ours |") < heading < text.index("| CDDFuse |")
     assert text.count("<sub>ours, same pairs</sub>") == 2
-    assert paper_tables.count_leading(cells, "ours", list(entries)) == (6, 6)
+    assert count_leading(cells, "ours", list(entries)) == (6, 6)
 
 
 def test_a_part_is_tested_against_ours_on_its_own_pairs_alone():
@@ -354,7 +354,7 @@ def test_tables_have_the_papers_datasets_and_methods_and_no_dash_in_a_reported_r
     groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
     entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
     entries["letter"] = replace(entries["letter"], title="ours, to the letter")
-    told = comparison.read_reported(1)
+    told = read_reported(1)
     found = summary(*((d, m, 0.5) for d in ("LLVIP", "M3FD") for m in groups))
     cells = comparison.table_cells(found, told, entries, ["LLVIP", "M3FD"])
     text = to_markdown(comparison.compose_table(cells, 1, "c", entries))
@@ -373,7 +373,7 @@ def test_tables_have_the_papers_datasets_and_methods_and_no_dash_in_a_reported_r
 def test_table_4_marks_only_the_best(tmp_path):
     entries = {name: entry(tmp_path, name, "paper") for name in ("without_cii", "ours")}
     found = summary(("MSRS", "without_cii", 0.5), ("MSRS", "ours", 0.75))
-    cells = comparison.table_cells(found, comparison.read_reported(4), entries, ["MSRS"])
+    cells = comparison.table_cells(found, read_reported(4), entries, ["MSRS"])
     for number, second in ((4, False), (3, True)):
         text = to_markdown(comparison.compose_table(cells, number, "c", entries))
         assert ("<ins>" in text) == second and "**0.6666**" in text

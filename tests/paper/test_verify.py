@@ -8,8 +8,8 @@ from fusionlib import evaluation
 from fusionlib.errors import FusionError
 from fusionlib.statistics import summarise
 from fusionlib.weights import SHIPPED, load_weights
-from paper import claims, tables, verdicts, verify
-from paper.paper_tables import PART, SAME
+from paper import claims, tables, verify
+from paper.tables import PART, SAME
 
 DATASETS = {"compare": "LLVIP", "brightness": "LLVIP", "generalise": "TNO",
             "generalise_brightness": "TNO"}  # fmt: skip
@@ -41,11 +41,11 @@ def written(tmp_path_factory):
             tables.write_table(shown, folder, source.statistics, "note")
         for name in source.means:
             tables.write_table(tables.mean_table(frame), folder, name, "note")
-    encoder, relative = load_weights(SHIPPED).encoder_title, verdicts.judge_relative(frames)
+    encoder, relative = load_weights(SHIPPED).encoder_title, claims.judge_relative(frames)
     for name, table, key in (
-        ("numbers", verdicts.judge_numbers(frames), "method"),
+        ("numbers", claims.judge_numbers(frames), "method"),
         ("relative", relative, "method"),
-        ("verdict", verdicts.overview(frames, relative).reset_index(), "against"),
+        ("verdict", claims.overview(frames, relative).reset_index(), "against"),
         ("claims", claims.judge_claims(frames, encoder), "claim"),
     ):
         tables.write_table(table.set_index(key), folder, name, "note")
