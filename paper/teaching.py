@@ -136,9 +136,9 @@ def numbers(
             axis.imshow(array, cmap="PRGn", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color="0.6")
-            for (row, column), value in np.ndenumerate(array):
-                text = f"{value + 0.0:.2g}".replace("-", "−")
-                axis.text(column, row, text, ha="center", va="center", fontsize=9)
+            for (row, column), value in np.ndenumerate(array.round(4) + 0.0):  # no −0
+                text = f"{value:.2g}".replace("-", "−")
+                axis.text(column, row, text, ha="center", va="center")
         for axis, title in zip(axes[0], columns, strict=True):
             axis.set_title(title)
         for axis, name in zip(axes[:, 0], names, strict=False):
