@@ -43,7 +43,7 @@ def commit_outputs(
         notebooks: those of the checkout.
 
     Raises:
-        NotebookError: not run with today's code; or would show images of a dataset.
+        NotebookError: not run with the code and data of now; or would show images of a dataset.
     """
     made = {}
     for stem in stems:
@@ -52,6 +52,8 @@ def commit_outputs(
         if not record or record["inputs"]["code"] != code_hash():
             raise NotebookError(f"{path}: no complete run of {stem} with the code as it is now")
         run = open_run(**record["inputs"]["parameters"])
+        if not any(f"/{run.label}/" in name for name in record["written"]):
+            raise NotebookError(f"{path}: of other data: set $FUSIONLIB_DATA as when it ran")
         if stem in TEACHING and not run.is_synthetic:
             raise NotebookError(f"{path}: shows images of the datasets; use data_root 'synthetic'")
         source = nbformat.read(notebooks / path.name, as_version=4)

@@ -171,6 +171,7 @@ def test_a_run_is_put_into_the_notebook_with_a_line_that_says_which(tmp_path):
     nbformat.write(executed, path)
     parameters = {"data_root": "synthetic", "out_dir": str(tmp_path / "run")}
     record = {"inputs": {"code": code_hash(), "parameters": parameters}}
+    record["written"] = {"tables/synthetic/a.csv": ""}
     path.with_suffix(".json").write_text(json.dumps(record))
     outputs.commit_outputs(tmp_path / "run", ["05_compare"], target.parent)
     _, first, cell = nbformat.read(target, as_version=4).cells
@@ -187,13 +188,22 @@ def test_a_run_is_put_into_the_notebook_with_a_line_that_says_which(tmp_path):
     assert target.read_bytes() == before
 
 
-def test_r60_a_lesson_shows_no_image_of_a_dataset(tmp_path):
+@pytest.mark.parametrize(
+    ("stem", "label", "root", "problem"),
+    [
+        ("02_cii", "quick", "here", "shows images of the datasets"),
+        ("05_compare", "quick", "synthetic", "of other data: set .FUSIONLIB_DATA"),
+    ],
+)
+def test_r60_no_image_of_a_dataset_gets_in(tmp_path, stem, label, root, problem):
     for kind in ("ir", "vi"):
         (tmp_path / "TNO" / kind).mkdir(parents=True)
         for k in range(3):
             Image.new("L", (64, 64)).save(tmp_path / "TNO" / kind / f"{k}.png")
     (tmp_path / "notebooks").mkdir()
-    record = {"inputs": {"code": code_hash(), "parameters": {"data_root": str(tmp_path)}}}
-    (tmp_path / "notebooks" / "02_cii.json").write_text(json.dumps(record))
-    with pytest.raises(NotebookError, match="shows images of the datasets"):
-        outputs.commit_outputs(tmp_path, ["02_cii"], tmp_path)
+    parameters = {"data_root": str(tmp_path) if root == "here" else root}
+    record = {"inputs": {"code": code_hash(), "parameters": parameters}}
+    record["written"] = {f"figures/{label}/a.svg": "", "figures/datasets/b.png": ""}
+    (tmp_path / "notebooks" / f"{stem}.json").write_text(json.dumps(record))
+    with pytest.raises(NotebookError, match=problem):
+        outputs.commit_outputs(tmp_path, [stem], tmp_path)
