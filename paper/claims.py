@@ -4,7 +4,6 @@ All comes from per-image values, their statistics and ``data/paper``; no verdict
 number compares it with the 95 % interval of ours over the test images; claims are taken literally.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from fusionlib.files import REPOSITORY, file_sha256
 from fusionlib.metrics import METRICS, PAPER
 from fusionlib.statistics import CONFIDENCE, LEVEL, RESAMPLES
 from paper import ablation
+from paper.pipeline import read_json
 from paper.reported import OURS, OWN, read_reported
 from paper.run import Run
 from paper.tables import DECIMALS
@@ -61,12 +61,9 @@ def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
     published, here = repository / "tables" / run.label, run.tables()
     if all((here / f"{name}.csv").is_file() for name in FILES):
         return here
-    try:
-        record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
-        steps = record["steps"].items()  # without that of 08, which this is for
-        used = {step["weights"]["sha256"] for stem, step in steps if stem != "08_report"}
-    except (OSError, ValueError, KeyError):
-        return here
+    steps = read_json(published / "provenance.json").get("steps", {})
+    # without that of 08, which this is for
+    used = {step["weights"]["sha256"] for stem, step in steps.items() if stem != "08_report"}
     return published if used == {file_sha256(run.weights)} else here
 
 

@@ -130,7 +130,7 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
     wide = values.pivot(index=["metric", "dataset", "name"], columns="method", values="value")
     columns, band = min(PANELS, len(metrics) + 1), len(methods) + 1
     rows = -(-(len(metrics) + 1) // columns)  # the last place is for the legend
-    size = (TEXT_WIDTH, 0.3 + rows * (0.45 + max(1.1, 0.08 * band * len(datasets))))
+    size = (TEXT_WIDTH, 0.3 + rows * (0.45 + max(1.1, 0.15 * band, 0.08 * band * len(datasets))))
     with mpl.rc_context(STYLE | PLAIN):
         figure, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"

@@ -14,7 +14,7 @@ from torch import nn
 from fusionlib import evaluation, statistics
 from fusionlib.datasets import SYNTHETIC, Pair
 from fusionlib.encoder import ImageEncoder
-from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
+from fusionlib.errors import ImageError, MetricError, PairError
 from fusionlib.images import luma8, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
@@ -377,9 +377,3 @@ def test_table_4_marks_only_the_best(tmp_path):
     for number, second in ((4, False), (3, True)):
         text = to_markdown(comparison.compose_table(cells, number, "c", entries))
         assert ("<ins>" in text) == second and "**0.6666**" in text
-
-
-def test_a_folder_called_like_our_method_is_refused(tmp_path):
-    given(tmp_path, "ours")
-    with pytest.raises(DatasetError, match="rename the folder"):
-        comparison.find_entries(make_run(tmp_path), mean)
