@@ -1,73 +1,119 @@
-"""The outputs of the teaching notebooks as they are committed: run in place, then normalised.
+"""The outputs that the notebooks are committed with, taken from those of a run.
 
-``make outputs`` runs this, on the drawn scenes, so no image of a dataset can get in. What is left
-is what a reader sees and nbval compares; nothing says when, where or how fast it ran.
+``python -m paper.outputs runs/cpu 05_compare 08_report`` puts what these showed in that run into
+``notebooks/``, without what differs between two equal runs; a line under the title says which run
+it was. ``make outputs`` runs the teaching notebooks on the drawn scenes and does the same.
 """
 
-import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from fusionlib.datasets import DRAWN
 from fusionlib.errors import NotebookError
 from fusionlib.files import REPOSITORY, write_atomically
-from paper.pipeline import OwnKernel
+from fusionlib.versions import commit
+from fusionlib.weights import load_weights
+from paper.pipeline import code_hash, read_json
+from paper.run import Run, open_run
 from paper.teaching import WIDGET
 
-TEACHING = ("01_network", "02_cii", "03_cff")
+TEACHING = ("00_data", "01_network", "02_cii", "03_cff")  # of drawn and permitted scenes
+PICTURES = "dataset-pictures"  # tag of a cell that shows images of whatever data there is
+INSTEAD = (
+    "(pictures of the datasets, which are not in this repository: run this notebook to see them; "
+    "those of the drawn scenes are in figures/synthetic/)"
+)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def renew_outputs(path: Path) -> None:
-    """Run a notebook from the top in its own folder and put its outputs in place.
+def commit_outputs(
+    folder: Path, stems: list[str], notebooks: Path = REPOSITORY / "notebooks"
+) -> None:
+    """Put the outputs of a run into the notebooks of a checkout.
 
     Args:
-        path: the notebook; it stays as it was when a cell fails.
+        folder: of the run, such as ``runs/quick``.
+        stems: which notebooks.
+        notebooks: those of the checkout.
 
     Raises:
-        NotebookError: something was written to stderr.
+        NotebookError: not run with the code and data of now; or would show images of a dataset.
     """
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook,
-        timeout=None,  # however slow the machine
-        iopub_timeout=600,
-        kernel_manager_class=OwnKernel,
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-        store_widget_state=False,
-        coalesce_streams=True,
-    ).execute(env=os.environ | {"FUSIONLIB_DATA": DRAWN, "TQDM_DISABLE": "1"})
-    normalise(notebook, path.name)
-    write_atomically(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    made = {}
+    for stem in stems:
+        path = folder / "notebooks" / f"{stem}.ipynb"
+        record = read_json(path.with_suffix(".json"))
+        if not record or record["inputs"]["code"] != code_hash():
+            raise NotebookError(f"{path}: no complete run of {stem} with the code as it is now")
+        run = open_run(**record["inputs"]["parameters"])
+        if not any(f"/{run.label}/" in name for name in record["written"]):
+            raise NotebookError(f"{path}: of other data: set $FUSIONLIB_DATA as when it ran")
+        if stem in TEACHING and not run.is_synthetic:
+            raise NotebookError(f"{path}: shows images of the datasets; use data_root 'synthetic'")
+        source = nbformat.read(notebooks / path.name, as_version=4)
+        executed = nbformat.read(path, as_version=4)
+        made[path.name] = take_outputs(source, executed, run.is_synthetic)
+        first = next(cell for cell in made[path.name].cells if cell.cell_type == "code")
+        text = {"text/markdown": _origin(run), "text/plain": _origin(run)}
+        first.outputs = [nbformat.v4.new_output("display_data", text)]
+    for name, notebook in made.items():
+        write_atomically(notebooks / name, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
-def normalise(notebook: NotebookNode, name: str) -> None:
-    """Drop what differs between two equal runs, and widgets, which no reader can revive.
+def take_outputs(
+    source: NotebookNode, executed: NotebookNode, keep_pictures: bool = True
+) -> NotebookNode:
+    """A notebook with the outputs of its executed copy, but for what no reader can use.
+
+    Without widgets, times, papermill's cell, and, on demand, the images of cells tagged `PICTURES`.
 
     Raises:
-        NotebookError: something was written to stderr, which nbval would compare.
+        NotebookError: the cells differ, or something was written to stderr.
     """
-    notebook.metadata = nbformat.from_dict(METADATA)
-    for cell in notebook.cells:
+    cells = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    if [c.source for c in cells] != [c.source for c in source.cells]:
+        raise NotebookError(f"{source.cells[0].source.splitlines()[0]}: changed since it ran")
+    count = 0
+    for cell, done in zip(source.cells, cells, strict=True):
         kept = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
         cell.metadata = nbformat.from_dict(kept)
-        for output in cell.get("outputs", ()):
-            if output.get("name") == "stderr":
-                raise NotebookError(f"{name}, cell {cell.id}: stderr: {output.text.strip()}")
-            if "data" in output:
-                output.data.pop(WIDGET, None)
-                output.metadata = nbformat.from_dict({})
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = count = count + 1
+        hidden = PICTURES in kept.get("tags", []) and not keep_pictures
+        cell.outputs = [_clean(output, count, hidden) for output in done.outputs]
+    source.metadata = nbformat.from_dict(METADATA)
+    return source
+
+
+def _clean(output: NotebookNode, count: int, hide_image: bool) -> NotebookNode:
+    output = deepcopy(output)
+    if output.get("name") == "stderr":
+        raise NotebookError(f"code cell {count}: stderr: {output.text.strip()}")
+    if "execution_count" in output:
+        output.execution_count = count
+    if "data" in output:
+        output.metadata = nbformat.from_dict({})
+        output.data.pop(WIDGET, None)
+        if hide_image and output.data.pop("image/png", None):
+            output.data = nbformat.from_dict({"text/plain": INSTEAD})
+    return output
+
+
+def _origin(run: Run) -> str:
+    """Which run the outputs come from."""
+    weights = load_weights(run.weights)
+    return (
+        f"*Outputs below: {run.data_title}; preset {run.preset}; encoder {weights.encoder_title}; "
+        f"weights {run.weights.name}; commit {commit() or 'unknown'}.*"
+    )
 
 
 if __name__ == "__main__":
-    for stem in sys.argv[1:] or TEACHING:
-        renew_outputs(REPOSITORY / "notebooks" / f"{stem}.ipynb")
-        print(f"notebooks/{stem}.ipynb", flush=True)
+    commit_outputs(Path(sys.argv[1]), sys.argv[2:])

@@ -1,28 +1,35 @@
-"""What the teaching notebooks share: a pair as tensors, parts replaced, weight maps, sliders."""
+"""What the teaching notebooks share: a pair as tensors, parts replaced, pictures, sliders."""
 
 import io
+import itertools
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from IPython.display import display
 from ipywidgets import ValueWidget, VBox
 from matplotlib import pyplot as plt
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from fusionlib.datasets import Pair, load_pair
+from fusionlib.files import REPOSITORY
 from fusionlib.images import luma
 from fusionlib.inference import Fuser
 from fusionlib.network import FusionNet
+from paper.figures import INFRARED, STYLE, VISIBLE, image_grid
 
 SIZE = (256, 192)  # width, height; one size, so that shapes do not depend on the data
+REAL = REPOSITORY / "data" / "real"
+MUG = Pair("real", "mug", REAL / "ir" / "mug.png", REAL / "vi" / "mug.png")
+CELL = 3.0  # inches, width of a picture: 300 pixels on the screen
+SOURCES = LinearSegmentedColormap.from_list("sources", [VISIBLE, "white", INFRARED])
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -95,8 +102,55 @@ def watched(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         yield seen
 
 
+def pictures(
+    rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str], names: Sequence[str] = ()
+) -> Figure:
+    """Images in rows and columns as `paper.figures.image_grid` draws them, 300 pixels each."""
+    return image_grid(rows, columns, names, width=CELL * len(columns))
+
+
+def numbers(
+    rows: Sequence[Sequence[Tensor]], columns: Sequence[str], names: Sequence[str] = ()
+) -> Figure:
+    """Small tensors as grids of their numbers: purple below zero, white zero, green above.
+
+    Each column has its own scale of colours.
+
+    Args:
+        rows: (H, W) each.
+        columns: titles above the first row.
+        names: labels left of the rows.
+    """
+    arrays = [[tensor.detach().numpy() for tensor in row] for row in rows]
+    most = [max(np.abs(array).max() for array in column) for column in zip(*arrays, strict=True)]
+    widths = [array.shape[1] for array in arrays[0]]
+    heights = [max(array.shape[0] for array in row) for row in arrays]
+    size = (0.42 * sum(widths) + 0.5 * len(widths) + bool(names), 0.45 * sum(heights) + 0.3)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(rows), len(columns), figsize=size, squeeze=False, layout="constrained",
+            width_ratios=widths, height_ratios=heights,
+        )  # fmt: skip
+        for i, (axis, array) in enumerate(zip(axes.flat, itertools.chain(*arrays), strict=True)):
+            limit = 2 * most[i % len(columns)]  # pale, for black text
+            axis.imshow(array, cmap="PRGn", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color="0.6")
+            for (row, column), value in np.ndenumerate(array.round(4) + 0.0):  # no −0
+                text = f"{value:.2g}".replace("-", "−")
+                axis.text(column, row, text, ha="center", va="center")
+        for axis, title in zip(axes[0], columns, strict=True):
+            axis.set_title(title)
+        for axis, name in zip(axes[:, 0], names, strict=False):
+            axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
 def heat(
-    image: np.ndarray, weight: np.ndarray, limits: tuple[float, float], cmap: str = "inferno"
+    image: np.ndarray,
+    weight: np.ndarray,
+    limits: tuple[float, float],
+    cmap: str | Colormap = "inferno",
 ) -> np.ndarray:
     """A weight map in colour over a scene in grey, (H, W, 3), in [0, 1].
 
@@ -104,10 +158,10 @@ def heat(
         image: (H, W), in [0, 1]; a third of it shines through.
         weight: (H, W).
         limits: weights at the ends of the colours.
-        cmap: colours.
+        cmap: colours; `SOURCES` from visible (blue) to infrared (orange).
     """
     low, high = limits
-    colours = mpl.colormaps[cmap](np.clip((weight - low) / (high - low), 0, 1))[..., :3]
+    colours = plt.get_cmap(cmap)(np.clip((weight - low) / (high - low), 0, 1))[..., :3]
     return 0.65 * colours + 0.35 * image[..., None]
 
 

@@ -13,12 +13,7 @@ from filelock import FileLock
 
 from fusionlib.files import REPOSITORY
 from paper import pipeline
-from paper.outputs import TEACHING
 from paper.pipeline import CLOSING_LINE, find_notebooks
-
-PIPELINE = [
-    path.stem for path in find_notebooks(REPOSITORY / "notebooks") if path.stem not in TEACHING
-]
 
 
 def status_of_checkout():
@@ -33,8 +28,6 @@ def status_of_checkout():
 def quick_run(tmp_path_factory):
     """`python -m paper`, once a session even if several processes share the tests.
 
-    Without 01 to 03, which nbval runs and compares.
-
     Returns:
         ``folder`` (``runs/quick``), ``stems`` of its notebooks, ``printed``, and ``before`` and
         ``after``: what git said.
@@ -48,7 +41,7 @@ def quick_run(tmp_path_factory):
             folder.mkdir(exist_ok=True)
             (folder / "before").write_text(str(status_of_checkout()), encoding="utf-8")
             done = subprocess.run(
-                [sys.executable, "-m", "paper", "--data-root", "synthetic", "--only", *PIPELINE],
+                [sys.executable, "-m", "paper", "--data-root", "synthetic"],
                 cwd=folder,
                 env={k: v for k, v in os.environ.items() if k != "FUSIONLIB_RESULTS"}
                 | {"PYTHONPATH": str(REPOSITORY)},
@@ -59,7 +52,8 @@ def quick_run(tmp_path_factory):
             (folder / "after").write_text(str(status_of_checkout()), encoding="utf-8")
             (folder / "printed").write_text(done.stdout, encoding="utf-8")
     said = {name: Path(folder / name).read_text("utf-8") for name in ("printed", "before", "after")}
-    return SimpleNamespace(folder=folder / "runs" / "quick", stems=PIPELINE, **said)
+    stems = [path.stem for path in find_notebooks(REPOSITORY / "notebooks")]
+    return SimpleNamespace(folder=folder / "runs" / "quick", stems=stems, **said)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def outputs(notebook):
 
 
 def test_every_notebook_reaches_its_end_without_a_warning_and_shows_tables(executed):
-    assert len(executed) == 6
+    assert len(executed) == 9
     for stem, notebook in executed.items():
         assert not [o for o in outputs(notebook) if o.get("name") == "stderr"], stem
         assert f"{CLOSING_LINE} {stem}" in outputs(notebook)[-1].text

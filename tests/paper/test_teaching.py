@@ -86,3 +86,15 @@ def test_a_slider_redraws_the_picture_and_leaves_it_when_it_is_gone(displayed):
     teaching.show(draw(3))
     assert displayed[2] == picture
     assert not plt.get_fignums()  # or the notebook would show them again
+
+
+def test_toy_numbers_stand_in_their_cells_and_colours_show_the_sign():
+    figure = teaching.numbers([[torch.tensor([[1.0, -0.0], [2.5, -3.0], [1e-6, 0.0025]])]], ["F"])
+    (axis,) = figure.axes
+    written = {text.get_position(): text.get_text() for text in axis.texts}
+    assert written == {
+        (0, 0): "1", (1, 0): "0", (0, 1): "2.5", (1, 1): "−3", (0, 2): "0", (1, 2): "0.0025",
+    }  # fmt: skip
+    low, high = axis.images[0].get_clim()
+    assert -low == high >= 3  # zero is the colour in the middle
+    plt.close(figure)
