@@ -22,7 +22,7 @@ NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/
   -p no:cacheprovider --timeout 0
 TEACHING := notebooks/01_network.ipynb notebooks/02_cii.ipynb notebooks/03_cff.ipynb
 
-.PHONY: help paper test test-quick test-slow test-browser notebooks outputs bench lab lint verify clean
+.PHONY: help paper test test-quick test-slow test-browser notebooks outputs lock bench lab lint verify clean
 
 paper: .venv/current  ## environment, all notebooks (python -m paper); results in runs/PRESET/
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
@@ -54,6 +54,15 @@ notebooks: .venv/current  ## nbval over 01 to 03
 
 outputs: .venv/current  ## renew the committed outputs of 01 to 03
 	FUSIONLIB_DATA=synthetic $(FAST) $(BIN)/python -m paper.outputs
+
+# what .venv has; of PyTorch the files on PyPI
+lock: .venv/current  ## renew requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	grep '^#' requirements.lock > requirements.tmp
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | $(BIN)/uv pip compile --quiet \
+	  --universal --python-version 3.11.5 --all-extras --generate-hashes --no-annotate --no-header \
+	  --constraint /dev/stdin pyproject.toml >> requirements.tmp
+	mv requirements.tmp requirements.lock
 
 # on a machine that does nothing else
 bench: .venv/current  ## renew benchmarks/, on an idle machine
