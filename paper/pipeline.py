@@ -223,8 +223,16 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
 
 def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, timeout: float):
     """Runs one notebook into ``target``; whatever ends it early becomes a NotebookError."""
-    deadline = time.monotonic() + timeout
-    started, cause = [0], None  # the places of the cells that were started; what went wrong
+    start, is_terminal = time.monotonic(), sys.stderr.isatty()
+    deadline = start + timeout
+    started, headings, cause = [0], [""], None  # cells and sections so far; what went wrong
+
+    def tell_section(cell: NotebookNode, cell_index: int) -> None:
+        started.append(cell_index)
+        headings.append(_section(source, cell_index)[0])
+        if headings[-1] != headings[-2] and not is_terminal:  # a terminal has papermill's bar
+            seconds = time.monotonic() - start
+            print(f"{path.stem}: {seconds:.0f} s: {headings[-1]}", file=sys.stderr, flush=True)
 
     def refuse_quit(cell: NotebookNode, cell_index: int, execute_reply: dict) -> None:
         if "ask_exit" in str(execute_reply["content"].get("payload")):
@@ -236,13 +244,13 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
             parameters,
             kernel_name="python3",
             language="python",
-            progress_bar={"desc": path.stem, "leave": False} if sys.stderr.isatty() else False,
+            progress_bar={"desc": path.stem, "leave": False} if is_terminal else False,
             start_timeout=600,
             iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
             execution_timeout=int(timeout) + 1,  # for the kernel's last words; for each cell:
             timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
             kernel_manager_class=OwnKernel,
-            on_cell_execute=lambda cell, cell_index: started.append(cell_index),
+            on_cell_execute=tell_section,
             on_cell_executed=refuse_quit,
         )
         at, what = _early_end(executed, path.stem)
@@ -255,7 +263,9 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
         elif isinstance(error, CellTimeoutError) and time.monotonic() >= deadline:
             what = f"not finished {timeout:g} s after the notebook started"
     if what:
-        raise NotebookError(f"{path.name}, {_section(source, at)}: {what}") from cause
+        heading, number = _section(source, at)
+        where = f"section {heading!r}, cell {number}" if heading else f"cell {number}"
+        raise NotebookError(f"{path.name}, {where}: {what}") from cause
 
 
 def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
@@ -270,12 +280,12 @@ def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
     return last, "" if line in printed else f"the last code cell did not print {line!r}"
 
 
-def _section(source: NotebookNode, at: int) -> str:
-    """Names section and number of a cell; papermill puts one more behind the parameters cell."""
+def _section(source: NotebookNode, at: int) -> tuple[str, int]:
+    """Heading above a cell, and its number; papermill puts one more behind the parameters."""
     at -= any("parameters" in cell.metadata.get("tags", []) for cell in source.cells[:at])
     markdown = "\n".join(c.source for c in source.cells[:at] if c.cell_type == "markdown")
     headings = re.findall(r"^#+ +(.+?) *$", markdown, re.MULTILINE)
-    return f"section {headings[-1]!r}, cell {at + 1}" if headings else f"cell {at + 1}"
+    return ["", *headings][-1], at + 1
 
 
 class OwnKernel(AsyncKernelManager):

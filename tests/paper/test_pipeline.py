@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -45,8 +46,8 @@ def statuses(steps):
     return [step.status for step in steps]
 
 
-def test_r53_raising_cell_names_notebook_heading_and_cell(checkout):
-    write_notebook(checkout, "00_data", "1 + 1")
+def test_r53_raising_cell_names_notebook_heading_and_cell(checkout, capsys):
+    write_notebook(checkout, "00_data", "1 + 1", "2", "## Pairs\n\ntext", "3")
     write_notebook(checkout, "01_train", "## Losses", "1 + 1", "raise ValueError('no gradient')")
     write_notebook(checkout, "02_later", "1 + 1")
     with pytest.raises(NotebookError) as caught:
@@ -56,6 +57,9 @@ def test_r53_raising_cell_names_notebook_heading_and_cell(checkout):
     made = sorted(os.listdir(OUTPUTS))
     assert made == ["00_data.ipynb", "00_data.json", "01_train.failed.ipynb"]
     assert "no gradient" in (OUTPUTS / "01_train.failed.ipynb").read_text()
+    told = re.sub(r" \d+ s:", "", capsys.readouterr().err)  # each section as it starts
+    sections = ["00_data: A 00_data", "00_data: Pairs", "01_train: A 01_train", "01_train: Losses"]
+    assert told.splitlines() == sections
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -108,7 +112,7 @@ def test_r54_time_limit_is_for_the_whole_notebook(checkout):
     start = time.monotonic()
     with pytest.raises(NotebookError, match=r"not finished 6 s after the notebook started"):
         run_paper(timeout=6)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60  # a busy machine takes long to stop a kernel
     assert os.listdir(OUTPUTS) == ["00_data.failed.ipynb"]
 
 
