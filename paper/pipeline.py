@@ -46,7 +46,6 @@ class Step:
     """One notebook, ``ran`` or ``skipped``, and the seconds it took when it ran."""
 
     name: str
-    notebook: Path
     status: str
     seconds: float
     output: Path
@@ -58,27 +57,25 @@ def run_paper(
     data_root: str | Path | None = None,
     encoder: str = "embedded",
     weights: str | Path | None = None,
-    runs_dir: str | Path = "runs",
     device: str = "cpu",
     seed: int = 0,
     only: Sequence[str] | None = None,
     force: bool = False,
-    notebooks_dir: str | Path | None = None,
     timeout: float = 48 * 3600.0,
 ) -> list[Step]:
     """Runs the numbered notebooks in order, as far as needed; returns one step for each.
 
+    Everything that is made goes to ``runs/<preset>`` below the current directory.
+
     Args:
-        preset: One of ``PRESETS``; also the name of the folder for everything that is made.
+        preset: One of ``PRESETS``.
         data_root: Folder of the datasets, or ``"synthetic"``; None: the notebooks choose.
         encoder: Name of the frozen image encoder.
         weights: Weights file; None: the notebooks choose.
-        runs_dir: Where the folder of the preset is.
         device: Where the networks run.
         seed: Seed of everything random.
         only: Stems of the notebooks to run, such as ``["04_train"]``; None for all.
         force: Repeat steps of which nothing changed.
-        notebooks_dir: Folder of the notebooks; None for the one of this checkout.
         timeout: Seconds for one whole notebook.
 
     Raises:
@@ -87,10 +84,10 @@ def run_paper(
     """
     if preset not in PRESETS:
         raise NotebookError(f"parameter 'preset': {preset!r}; accepted are {', '.join(PRESETS)}")
-    folder = Path(os.path.abspath(os.path.expanduser(runs_dir)), preset)
+    folder = Path("runs", preset).absolute()
     values = (preset, _absolute("data_root", data_root), encoder, _absolute("weights", weights))
     parameters = dict(zip(PARAMETERS, (*values, str(folder), device, seed), strict=True))
-    sources = _read_and_check(find_notebooks(notebooks_dir or ROOT / "notebooks"), only, parameters)
+    sources = _read_and_check(find_notebooks(ROOT / "notebooks"), only, parameters)
     try:
         (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,12 +97,8 @@ def run_paper(
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
-    """Lists the notebooks of the paper, ``NN_name.ipynb``, in order; at least one."""
-    folder = Path(os.path.abspath(folder))
-    found = sorted(p for p in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(p.name))
-    if not found:
-        raise NotebookError(f"{folder}: no notebooks named like 00_data.ipynb; pass notebooks_dir")
-    return found
+    """Lists the notebooks of the paper, ``NN_name.ipynb``, in order."""
+    return sorted(p for p in Path(folder).glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(p.name))
 
 
 def complete_steps(steps: Sequence[Step]) -> list[Step]:
@@ -124,12 +117,11 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
 
     own = shared(read_json(steps[0].output.with_suffix(".json")))
     found = {step.name: step for step in steps}
-    for path in find_notebooks(steps[0].notebook.parent):
-        output = steps[0].output.with_name(path.name)
+    for output in steps[0].output.parent.glob("??_*.ipynb"):
         record = read_json(output.with_suffix(".json"))
-        is_complete = output.is_file() and file_sha256(output) == record.get("sha256")
-        if path.stem not in found and is_complete and shared(record) == own:
-            found[path.stem] = Step(path.stem, path, "skipped", record["seconds"], output)
+        is_complete = file_sha256(output) == record.get("sha256")
+        if output.stem not in found and is_complete and shared(record) == own:
+            found[output.stem] = Step(output.stem, "skipped", record["seconds"], output)
     return sorted(found.values(), key=lambda step: step.name)
 
 
@@ -191,7 +183,7 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     reason = "forced" if force else _reason_to_run(old, inputs, output)
     if reason is None:
         print(f"{path.stem}: skipped", flush=True)
-        return Step(path.stem, path, "skipped", old["seconds"], output)
+        return Step(path.stem, "skipped", old["seconds"], output)
     print(f"{path.stem}: running ({reason})", flush=True)
     record.unlink(missing_ok=True)  # a run that fails may already have replaced figures and tables
     before, start = _measure(folder, skip=("notebooks",)), time.monotonic()
@@ -207,7 +199,7 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
         raise
     os.replace(running, output)
     failed.unlink(missing_ok=True)
-    step = Step(path.stem, path, "ran", time.monotonic() - start, output)
+    step = Step(path.stem, "ran", time.monotonic() - start, output)
     print(f"{step.name}: ran ({step.seconds:.1f} s)", flush=True)
     after = _measure(folder, skip=("notebooks",))
     written = sorted(name for name in after if before.get(name) != after[name])

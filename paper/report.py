@@ -108,7 +108,7 @@ def read_verdict(folder: Path) -> dict[str, object]:
     return {
         "sentence": f"of the paper's {cells} numbers ours exceeds {more}, agrees with {equal} and "
         f"falls short of {less}",
-        "counts": beside,
+        "counts": beside.to_dict("index"),
         "numbers": _grid(numbers, ["dataset"]),
         "leads": _grid(leads, ["rival", "dataset"], "%.2f"),
         "rivals": " and ".join(leads["rival"].unique()),

@@ -95,6 +95,10 @@ def test_first_of_all_stands_what_the_committed_run_found(index):
     numbers = pd.read_csv(report.REFERENCE / "numbers.csv").query("method == 'ours'")
     for here, paper in zip(numbers["here"], numbers["paper"], strict=True):
         assert f"<b>{here:#.4g}</b> <span>{paper:#.4g}</span>" in first
+    table = re.findall(r'<th scope="row">([^<]+)</th>((?:<td class="number">\d+</td>)+)</tr>', page)
+    beside = {method: [int(n) for n in re.findall(r"\d+", cells)] for method, cells in table}
+    assert beside["ours"] == [*counts, beside["ours"][3]] and len(beside) == len(report.SHOWN)
+    assert all(sum(found[:3]) == 30 for found in beside.values())
     leads = re.findall(r'<td class="(exceeds|agrees|falls-short)">', section(page, "leads"))
     assert len(leads) == 60
 
