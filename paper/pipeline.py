@@ -38,6 +38,7 @@ from paper.reported import results_root
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
+TIMEOUT = 48 * 3600.0  # seconds for one whole notebook
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
 
 
@@ -61,7 +62,6 @@ def run_paper(
     seed: int = 0,
     only: Sequence[str] | None = None,
     force: bool = False,
-    timeout: float = 48 * 3600.0,
 ) -> list[Step]:
     """Runs the numbered notebooks in order, as far as needed; returns one step for each.
 
@@ -76,7 +76,6 @@ def run_paper(
         seed: Seed of everything random.
         only: Stems of the notebooks to run, such as ``["04_train"]``; None for all.
         force: Repeat steps of which nothing changed.
-        timeout: Seconds for one whole notebook.
 
     Raises:
         NotebookError: refused before a kernel starts, or a notebook did not reach its closing line;
@@ -93,7 +92,7 @@ def run_paper(
     except OSError as error:
         raise NotebookError(f"{folder}: cannot work there: {error}") from error
     with lock(folder / ".lock", NotebookError):  # one run at a time
-        return [_step(*item, parameters, force, timeout) for item in sources.items()]
+        return [_step(*item, parameters, force) for item in sources.items()]
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
@@ -174,7 +173,7 @@ def _absolute(name: str, value: str | Path | None) -> str | None:
     return str(path)
 
 
-def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeout: float) -> Step:
+def _step(path: Path, source: NotebookNode, parameters: dict, force: bool) -> Step:
     """Runs one notebook if its inputs ask for it, and gives the result its final name."""
     folder = Path(parameters["out_dir"])
     output = folder / "notebooks" / path.name
@@ -189,7 +188,7 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     before, start = _measure(folder, skip=("notebooks",)), time.monotonic()
     running, failed = (output.with_suffix(f".{word}.ipynb") for word in ("running", "failed"))
     try:
-        _execute(path, source, parameters, running, timeout)
+        _execute(path, source, parameters, running)
     except BaseException:
         with suppress(Exception):  # nothing was written, or half a file on a full disk
             nbformat.read(running, as_version=4)
@@ -213,10 +212,10 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     return step
 
 
-def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, timeout: float):
+def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path) -> None:
     """Runs one notebook into ``target``; whatever ends it early becomes a NotebookError."""
     start, is_terminal = time.monotonic(), sys.stderr.isatty()
-    deadline = start + timeout
+    deadline = start + TIMEOUT
     started, headings, cause = [0], [""], None  # cells and sections so far; what went wrong
 
     def tell_section(cell: NotebookNode, cell_index: int) -> None:
@@ -239,7 +238,7 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
             progress_bar={"desc": path.stem, "leave": False} if is_terminal else False,
             start_timeout=600,
             iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
-            execution_timeout=int(timeout) + 1,  # for the kernel's last words; for each cell:
+            execution_timeout=int(TIMEOUT) + 1,  # for the kernel's last words; for each cell:
             timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
             kernel_manager_class=OwnKernel,
             on_cell_execute=tell_section,
@@ -253,7 +252,7 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
         if isinstance(error, DeadKernelError):
             what = "the kernel died (killed, or out of memory)"
         elif isinstance(error, CellTimeoutError) and time.monotonic() >= deadline:
-            what = f"not finished {timeout:g} s after the notebook started"
+            what = f"not finished {TIMEOUT:g} s after the notebook started"
     if what:
         heading, number = _section(source, at)
         where = f"section {heading!r}, cell {number}" if heading else f"cell {number}"

@@ -229,11 +229,12 @@ def _copy_figures(run: Run, folder: Path) -> Iterator[dict[str, str]]:
             shutil.copy(path, folder / path.name)
             caption = path.with_suffix(".md")
             text = caption.read_text("utf-8").partition(". ")[2] if caption.is_file() else ""
-            is_committed = path.parent in committed and path.suffix == ".png"
+            shown = "The committed figure, of drawn scenes." if path.parent in committed else ""
+            shown = shown or ("Drawn scenes." if run.is_synthetic else "")
             yield figure | {
                 "file": path.name,
                 "caption": text,
-                "note": "The committed figure, of drawn scenes." if is_committed else "",
+                "note": shown if path.suffix == ".png" else "",  # diagrams show no data
                 "claims": figure["claims"].split("; "),
             }
 
