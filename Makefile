@@ -21,7 +21,7 @@ NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/
   --nbval-lax --nbval-current-env --nbval-cell-timeout 36000 -p no:cacheprovider --timeout 0
 TEACHING := 00_data 01_network 02_cii 03_cff
 
-.PHONY: help paper test test-quick test-slow test-browser notebooks outputs bench lab lint verify clean
+.PHONY: help paper test test-quick test-slow test-browser notebooks outputs lock bench lab lint verify clean
 
 paper: .venv/current  ## environment, all notebooks (python -m paper); results in runs/PRESET/
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
@@ -51,6 +51,15 @@ notebooks: .venv/current  ## nbval over 00 to 03
 outputs: .venv/current  ## renew the committed outputs of 00 to 03
 	$(BIN)/python -m paper --data-root synthetic --only $(TEACHING)
 	$(BIN)/python -m paper.outputs runs/quick $(TEACHING)
+
+# what .venv has; of PyTorch the files on PyPI
+lock: .venv/current  ## renew requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	grep '^#' requirements.lock > requirements.tmp
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | $(BIN)/uv pip compile --quiet \
+	  --universal --python-version 3.11.5 --all-extras --generate-hashes --no-annotate --no-header \
+	  --constraint /dev/stdin pyproject.toml >> requirements.tmp
+	mv requirements.tmp requirements.lock
 
 # on a machine that does nothing else
 bench: .venv/current  ## renew benchmarks/, on an idle machine

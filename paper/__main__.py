@@ -39,7 +39,7 @@ def _paper(options: argparse.Namespace) -> None:
     from paper.agreement import compare_run
     from paper.pipeline import complete_steps, run_paper
     from paper.provenance import publish
-    from paper.report import reference_verdict, write_report
+    from paper.report import REFERENCE, read_verdict, write_report
     from paper.run import open_run
 
     if options.verify:
@@ -57,8 +57,8 @@ def _paper(options: argparse.Namespace) -> None:
     agreement = compare_run(run)
     report = write_report(run, complete_steps(steps), agreement)  # of --only and of earlier runs
     weights = load_weights(run.weights)
-    for sentence in reference_verdict()[0][:1]:
-        print(f"\ncommitted reference run: {sentence}")
+    if verdict := read_verdict(REFERENCE):
+        print(f"\ncommitted reference run: {verdict['sentence']}")
     print(
         f"\ndata     {run.data_title} (from {run.root})"
         f"\nencoder  {weights.encoder_title}"

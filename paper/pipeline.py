@@ -38,6 +38,7 @@ from paper.reported import results_root
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
+TIMEOUT = 48 * 3600.0  # seconds for one whole notebook
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
 
 
@@ -46,7 +47,6 @@ class Step:
     """One notebook, ``ran`` or ``skipped``, and the seconds it took when it ran."""
 
     name: str
-    notebook: Path
     status: str
     seconds: float
     output: Path
@@ -58,28 +58,24 @@ def run_paper(
     data_root: str | Path | None = None,
     encoder: str = "embedded",
     weights: str | Path | None = None,
-    runs_dir: str | Path = "runs",
     device: str = "cpu",
     seed: int = 0,
     only: Sequence[str] | None = None,
     force: bool = False,
-    notebooks_dir: str | Path | None = None,
-    timeout: float = 48 * 3600.0,
 ) -> list[Step]:
     """Runs the numbered notebooks in order, as far as needed; returns one step for each.
 
+    Everything that is made goes to ``runs/<preset>`` below the current directory.
+
     Args:
-        preset: One of ``PRESETS``; also the name of the folder for everything that is made.
+        preset: One of ``PRESETS``.
         data_root: Folder of the datasets, or ``"synthetic"``; None: the notebooks choose.
         encoder: Name of the frozen image encoder.
         weights: Weights file; None: the notebooks choose.
-        runs_dir: Where the folder of the preset is.
         device: Where the networks run.
         seed: Seed of everything random.
         only: Stems of the notebooks to run, such as ``["04_train"]``; None for all.
         force: Repeat steps of which nothing changed.
-        notebooks_dir: Folder of the notebooks; None for the one of this checkout.
-        timeout: Seconds for one whole notebook.
 
     Raises:
         NotebookError: refused before a kernel starts, or a notebook did not reach its closing line;
@@ -87,25 +83,21 @@ def run_paper(
     """
     if preset not in PRESETS:
         raise NotebookError(f"parameter 'preset': {preset!r}; accepted are {', '.join(PRESETS)}")
-    folder = Path(os.path.abspath(os.path.expanduser(runs_dir)), preset)
+    folder = Path("runs", preset).absolute()
     values = (preset, _absolute("data_root", data_root), encoder, _absolute("weights", weights))
     parameters = dict(zip(PARAMETERS, (*values, str(folder), device, seed), strict=True))
-    sources = _read_and_check(find_notebooks(notebooks_dir or ROOT / "notebooks"), only, parameters)
+    sources = _read_and_check(find_notebooks(ROOT / "notebooks"), only, parameters)
     try:
         (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotebookError(f"{folder}: cannot work there: {error}") from error
     with lock(folder / ".lock", NotebookError):  # one run at a time
-        return [_step(*item, parameters, force, timeout) for item in sources.items()]
+        return [_step(*item, parameters, force) for item in sources.items()]
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
-    """Lists the notebooks of the paper, ``NN_name.ipynb``, in order; at least one."""
-    folder = Path(os.path.abspath(folder))
-    found = sorted(p for p in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(p.name))
-    if not found:
-        raise NotebookError(f"{folder}: no notebooks named like 00_data.ipynb; pass notebooks_dir")
-    return found
+    """Lists the notebooks of the paper, ``NN_name.ipynb``, in order."""
+    return sorted(p for p in Path(folder).glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(p.name))
 
 
 def complete_steps(steps: Sequence[Step]) -> list[Step]:
@@ -124,12 +116,11 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
 
     own = shared(read_json(steps[0].output.with_suffix(".json")))
     found = {step.name: step for step in steps}
-    for path in find_notebooks(steps[0].notebook.parent):
-        output = steps[0].output.with_name(path.name)
+    for output in steps[0].output.parent.glob("??_*.ipynb"):
         record = read_json(output.with_suffix(".json"))
-        is_complete = output.is_file() and file_sha256(output) == record.get("sha256")
-        if path.stem not in found and is_complete and shared(record) == own:
-            found[path.stem] = Step(path.stem, path, "skipped", record["seconds"], output)
+        is_complete = file_sha256(output) == record.get("sha256")
+        if output.stem not in found and is_complete and shared(record) == own:
+            found[output.stem] = Step(output.stem, "skipped", record["seconds"], output)
     return sorted(found.values(), key=lambda step: step.name)
 
 
@@ -182,7 +173,7 @@ def _absolute(name: str, value: str | Path | None) -> str | None:
     return str(path)
 
 
-def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeout: float) -> Step:
+def _step(path: Path, source: NotebookNode, parameters: dict, force: bool) -> Step:
     """Runs one notebook if its inputs ask for it, and gives the result its final name."""
     folder = Path(parameters["out_dir"])
     output = folder / "notebooks" / path.name
@@ -191,13 +182,13 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     reason = "forced" if force else _reason_to_run(old, inputs, output)
     if reason is None:
         print(f"{path.stem}: skipped", flush=True)
-        return Step(path.stem, path, "skipped", old["seconds"], output)
+        return Step(path.stem, "skipped", old["seconds"], output)
     print(f"{path.stem}: running ({reason})", flush=True)
     record.unlink(missing_ok=True)  # a run that fails may already have replaced figures and tables
     before, start = _measure(folder, skip=("notebooks",)), time.monotonic()
     running, failed = (output.with_suffix(f".{word}.ipynb") for word in ("running", "failed"))
     try:
-        _execute(path, source, parameters, running, timeout)
+        _execute(path, source, parameters, running)
     except BaseException:
         with suppress(Exception):  # nothing was written, or half a file on a full disk
             nbformat.read(running, as_version=4)
@@ -207,7 +198,7 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
         raise
     os.replace(running, output)
     failed.unlink(missing_ok=True)
-    step = Step(path.stem, path, "ran", time.monotonic() - start, output)
+    step = Step(path.stem, "ran", time.monotonic() - start, output)
     print(f"{step.name}: ran ({step.seconds:.1f} s)", flush=True)
     after = _measure(folder, skip=("notebooks",))
     written = sorted(name for name in after if before.get(name) != after[name])
@@ -221,10 +212,18 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool, timeo
     return step
 
 
-def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, timeout: float):
+def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path) -> None:
     """Runs one notebook into ``target``; whatever ends it early becomes a NotebookError."""
-    deadline = time.monotonic() + timeout
-    started, cause = [0], None  # the places of the cells that were started; what went wrong
+    start, is_terminal = time.monotonic(), sys.stderr.isatty()
+    deadline = start + TIMEOUT
+    started, headings, cause = [0], [""], None  # cells and sections so far; what went wrong
+
+    def tell_section(cell: NotebookNode, cell_index: int) -> None:
+        started.append(cell_index)
+        headings.append(_section(source, cell_index)[0])
+        if headings[-1] != headings[-2] and not is_terminal:  # a terminal has papermill's bar
+            seconds = time.monotonic() - start
+            print(f"{path.stem}: {seconds:.0f} s: {headings[-1]}", file=sys.stderr, flush=True)
 
     def refuse_quit(cell: NotebookNode, cell_index: int, execute_reply: dict) -> None:
         if "ask_exit" in str(execute_reply["content"].get("payload")):
@@ -236,13 +235,13 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
             parameters,
             kernel_name="python3",
             language="python",
-            progress_bar={"desc": path.stem, "leave": False} if sys.stderr.isatty() else False,
+            progress_bar={"desc": path.stem, "leave": False} if is_terminal else False,
             start_timeout=600,
             iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
-            execution_timeout=int(timeout) + 1,  # for the kernel's last words; for each cell:
+            execution_timeout=int(TIMEOUT) + 1,  # for the kernel's last words; for each cell:
             timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
             kernel_manager_class=OwnKernel,
-            on_cell_execute=lambda cell, cell_index: started.append(cell_index),
+            on_cell_execute=tell_section,
             on_cell_executed=refuse_quit,
         )
         at, what = _early_end(executed, path.stem)
@@ -253,9 +252,11 @@ def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path, t
         if isinstance(error, DeadKernelError):
             what = "the kernel died (killed, or out of memory)"
         elif isinstance(error, CellTimeoutError) and time.monotonic() >= deadline:
-            what = f"not finished {timeout:g} s after the notebook started"
+            what = f"not finished {TIMEOUT:g} s after the notebook started"
     if what:
-        raise NotebookError(f"{path.name}, {_section(source, at)}: {what}") from cause
+        heading, number = _section(source, at)
+        where = f"section {heading!r}, cell {number}" if heading else f"cell {number}"
+        raise NotebookError(f"{path.name}, {where}: {what}") from cause
 
 
 def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
@@ -270,12 +271,12 @@ def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
     return last, "" if line in printed else f"the last code cell did not print {line!r}"
 
 
-def _section(source: NotebookNode, at: int) -> str:
-    """Names section and number of a cell; papermill puts one more behind the parameters cell."""
+def _section(source: NotebookNode, at: int) -> tuple[str, int]:
+    """Heading above a cell, and its number; papermill puts one more behind the parameters."""
     at -= any("parameters" in cell.metadata.get("tags", []) for cell in source.cells[:at])
     markdown = "\n".join(c.source for c in source.cells[:at] if c.cell_type == "markdown")
     headings = re.findall(r"^#+ +(.+?) *$", markdown, re.MULTILINE)
-    return f"section {headings[-1]!r}, cell {at + 1}" if headings else f"cell {at + 1}"
+    return ["", *headings][-1], at + 1
 
 
 class OwnKernel(AsyncKernelManager):

@@ -1,12 +1,13 @@
 """Where every published figure and table comes from: one ``provenance.json`` in each folder.
 
 It names, for each file, its sha256 and the notebook that wrote it, and for each notebook the
-command, the commit, the weights, and the sha256 of what makes its results old when it changes: its
-code cells but for their imports, and the weights, lists and values that it reads. The library is
-named by the commit alone, so code that moves there makes nothing old. A record stays as it is while
-its files and these inputs do, whatever the commit.
+command, the commit, the day, the weights, and the sha256 of what makes its results old when it
+changes: its code cells but for their imports, and the weights, lists and values that it reads. The
+library is named by the commit alone, so code that moves there makes nothing old. A record stays as
+it is while its files and these inputs do, whatever the commit.
 """
 
+import datetime
 import hashlib
 import json
 import re
@@ -161,6 +162,7 @@ def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path)
         "command": f"FUSIONLIB_DATA={'synthetic' if run.is_synthetic else '…'} "
         f"python -m paper{options} --only {stem} --publish",
         "commit": commit(repository) or "unknown (not a git checkout)",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
         "inputs": {name: _hash_input(repository, name) for name in sorted(names)},
     }

@@ -4,11 +4,12 @@ Pages hold their style, script and pictures, or have them beside them; nothing i
 another machine, so formulas are MathML instead of MathJax, and widgets are left out.
 """
 
+import datetime
 import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -16,8 +17,11 @@ import latex2mathml.converter
 import nbformat
 import numpy as np
 import pandas as pd
+import torch
+from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
@@ -25,35 +29,30 @@ from fusionlib.datasets import load_pair
 from fusionlib.files import REPOSITORY, write_atomically
 from fusionlib.images import is_grey, read_luma8, replace_luma, save_image
 from fusionlib.metrics import METRICS
+from fusionlib.versions import commit, processor
 from fusionlib.weights import load_weights
-from paper.claims import UNMEASURED, VERDICTS
-from paper.reported import LETTER, OURS
+from paper.pipeline import read_json
+from paper.reported import LETTER, OURS, PAPER_TABLES
 from paper.run import Run
 from paper.teaching import WIDGET
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = ("reproduced", "partly", "not", "not", "untestable", "untestable")  # of VERDICTS, in CSS
 REFERENCE = REPOSITORY / "tables" / "reference"
-SHOWN = {OURS: "ours", LETTER: "ours, to the letter", "maximum": "the maximum of the two images"}
+VERDICTS = ("verdict", "numbers", "relative", "claims")  # what 08_report writes
+SHOWN = {OURS: "ours", LETTER: "ours, to the letter", "SeAFusion": "SeAFusion",
+         "maximum": "maximum of the two images", "laplacian": "Laplacian pyramid"}  # fmt: skip
+KINDS = {"exceeds": "▲", "agrees": "=", "falls short": "▼", "not measured": "–"}
 LOOKS = ("infrared", "visible", "fused")
 PAIRS = 6  # in the slider
-TABLES = {
-    "verdict": "In how many cells ours reaches the paper",
-    "claims": "Claim by claim",
-    "numbers": "The paper's numbers beside ours",
-    "relative": "The lead over rivals, in the paper and here",
-    "table1": "Table 1",
-    "table2": "Table 2",
-    "table3": "Table 3: a dataset never trained on",
-    "table4": "Table 4: ablation",
-    "encoder": "Beyond the paper: other features in place of the encoder's",
-}
-FIGURES = {
-    "fig4": "Figure 4: sources, other methods, ours",
-    "fig5": "Figure 5: sources, other methods, ours",
-    "fig6": "Figure 6: a dataset never trained on",
-    "teaser": "Infrared, visible, fused",
-}
+SCAFFOLDING = {"hide-input"}  # tag of cells that a reader of a page need not see
+SOLUTIONS = """\
+{%- extends 'basic/index.html.j2' -%}
+{%- block codecell -%}
+{%- if cell.metadata.get('jupyter', {}).get('source_hidden') -%}
+<details><summary>{{ cell.source.split('\\n')[0].strip('# ') | e }}</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{%- endblock codecell -%}
+"""  # cells that JupyterLab shows collapsed
 
 
 def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Path:
@@ -84,43 +83,63 @@ def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Pa
     return folder / "index.html"
 
 
-def reference_verdict() -> tuple[list[str], pd.DataFrame]:
-    """What the committed run on all test pairs found, whatever a run on this machine has.
+def read_verdict(folder: Path) -> dict[str, object]:
+    """What 08_report found on the paper's numbers, leads and claims.
+
+    Args:
+        folder: of the tables.
 
     Returns:
-        Sentences on the numbers of `SHOWN`, the claims and the encoder; and the paper's 30 cells:
-        rows are datasets, columns titles of metrics, cells ``(ours, the paper's, verdict)``. Both
-        empty outside of a checkout.
+        Empty if a table is missing or none of the paper's datasets was measured. Else ``sentence``
+        (on the paper's numbers), ``counts`` (a row a method), ``numbers`` and ``leads`` (see
+        `_grid`), ``rivals``, ``claims`` (claim → row) and ``images`` (dataset → how many).
     """
-    if not (REFERENCE / "numbers.csv").is_file():
-        return [], pd.DataFrame()
-    counts = pd.read_csv(REFERENCE / "verdict.csv").set_index("method", drop=False)
-    counts = counts[counts["against"] == counts["against"].iloc[0]]
-    kinds = ["exceeds", "agrees", "falls short"]
-    found = {title: counts.loc[name, kinds].tolist() for name, title in SHOWN.items()}
-    (ours, (more, equal, less)), *others = found.items()
-    numbers = f"of the paper's {counts.loc[OURS, 'cells']} numbers {ours} exceeds {more}, agrees "
-    numbers += f"with {equal} and falls short of {less}"
-    for title, (more, equal, less) in others:
-        numbers += f"; {title}: {more}, {equal} and {less}"
-    claims = pd.read_csv(REFERENCE / "claims.csv")["verdict"].value_counts()
-    said = ", ".join(f"{claims[verdict]} {verdict}" for verdict in VERDICTS if verdict in claims)
-    sentences = [numbers, f"of {claims.sum()} claims in the paper's text: {said}"]
-    sentences.append(f"encoder: {load_weights().encoder_title}")
-    cells = pd.read_csv(REFERENCE / "numbers.csv").query("method == @OURS")
-    cells["metric"] = [METRICS[name].title for name in cells["metric"]]
-    cells["cell"] = list(zip(cells["here"], cells["paper"], cells["verdict"], strict=True))
-    order = dict(index=cells["dataset"].unique(), columns=cells["metric"].unique())
-    return sentences, cells.pivot(index="dataset", columns="metric", values="cell").reindex(**order)
+    paths = [folder / f"{name}.csv" for name in VERDICTS]
+    if not all(path.is_file() for path in paths):
+        return {}
+    counts, numbers, leads, claims = map(pd.read_csv, paths)
+    numbers, leads = (frame.query("method == @OURS and n > 0") for frame in (numbers, leads))
+    if numbers.empty:
+        return {}
+    every = {against: group.set_index("method") for against, group in counts.groupby("against")}
+    (beside,) = (group for group in every.values() if "maximum" in group.index)
+    beside = beside.reindex([name for name in SHOWN if name in beside.index]).rename(SHOWN)
+    more, equal, less, cells = beside.loc["ours", [*list(KINDS)[:3], "cells"]]
+    return {
+        "sentence": f"of the paper's {cells} numbers ours exceeds {more}, agrees with {equal} and "
+        f"falls short of {less}",
+        "counts": beside.to_dict("index"),
+        "numbers": _grid(numbers, ["dataset"]),
+        "leads": _grid(leads, ["rival", "dataset"], "%.2f"),
+        "rivals": " and ".join(leads["rival"].unique()),
+        "claims": {row["claim"]: row for row in claims.fillna("–").to_dict("records")},
+        "images": numbers.groupby("dataset")["n"].first().to_dict(),
+    }
+
+
+def _grid(judged: pd.DataFrame, heads: list[str], digits: str = "%#.4g") -> dict[str, object]:
+    """Judged numbers as the paper lays them out; a cell has ours, the paper's and the verdict."""
+    texts = judged.assign(here=judged["here"].map(digits.__mod__),
+                          paper=judged["paper"].map(digits.__mod__))  # fmt: skip
+    texts["kind"] = texts["verdict"].str.replace(" ", "-")
+    texts["sign"] = texts["verdict"].map(KINDS)
+    rows = {head: group.to_dict("records") for head, group in texts.groupby(heads, sort=False)}
+    return {"columns": [METRICS[name].title for name in texts["metric"].unique()], "rows": rows}
 
 
 def notebook_page(notebook: NotebookNode, name: str) -> str:
-    """An executed notebook as HTML that needs nothing else."""
+    """An executed notebook as HTML that needs nothing else, without its scaffolding."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # progress bars, sliders: nbconvert would load their script
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
-    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
+    hide = TagRemovePreprocessor(
+        remove_input_tags=SCAFFOLDING, remove_cell_tags={"injected-parameters"}, enabled=True
+    )
+    exporter = HTMLExporter(
+        template_name="basic", raw_template=SOLUTIONS, exclude_anchor_links=True,
+        preprocessors=[hide],
+    )  # fmt: skip
     exporter.register_filter("markdown2html", _markdown)
     body, _ = exporter.from_notebook_node(notebook)
     colours = HtmlFormatter(style="xcode").get_style_defs(".highlight")
@@ -157,56 +176,74 @@ def _render(template: str, **content: object) -> str:
 
 
 def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
-    weights = load_weights(run.weights)
-    tables = [read_table(run.tables() / f"{name}.csv", title) for name, title in TABLES.items()
-              if (run.tables() / f"{name}.csv").is_file()]  # fmt: skip
-    # on the synthetic scenes there is nothing to see in these
-    tables = [table for table in tables if table["name"] not in ("numbers", "relative")
-              or not all(UNMEASURED in row for row in table["rows"])]  # fmt: skip
-    verdicts = [cell for t in tables if t["name"] == "claims" for row in t["rows"] for cell in row]
-    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
-    figure = next((n for n in FIGURES if (run.image_figures() / f"{n}.png").is_file()), None)
-    if figure:
-        shutil.copy(run.image_figures() / f"{figure}.png", folder / "figure.png")
-    total = sum(step.seconds for step in steps)
-    sentences, grid = reference_verdict()
+    weights, reference = load_weights(run.weights), read_verdict(REFERENCE)
+    here = {} if run.is_synthetic else read_verdict(run.tables())
+    committed = read_json(REFERENCE / "provenance.json").get("steps", {}).get("05_compare", {})
     return {
-        "sentences": sentences,
-        "grid": grid,
-        "data": run.data_title,
+        "reference": reference,
+        "committed": committed,
+        "reference_encoder": load_weights().encoder_title,
+        "here": here,
+        "claims": here or reference,
+        "run": run,
         "encoder": weights.encoder_title,
         "weights": f"{run.weights.name}, {weights.steps} steps, sha256 {weights.sha256[:12]}",
-        "preset": run.preset,
-        "is_synthetic": run.is_synthetic,
-        "kinds": dict(zip(VERDICTS, KINDS, strict=True)),
-        "counts": {verdict: count for verdict, count in counts.items() if count},
-        "tables": tables,
         "looks": LOOKS,
+        "kinds": KINDS,
         "pairs": _write_pairs(run, folder),
-        "figure_title": FIGURES.get(figure),
+        "figures": list(_copy_figures(run, folder)),
+        "reference_tables": dict(_read_tables(REFERENCE)),
+        "tables": dict(_read_tables(run.tables())),
         "steps": steps,
-        "total": f"{total / 60:.0f} min" if total >= 90 else f"{total:.0f} s",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "environment": _environment(run, sum(step.seconds for step in steps)),
     }
 
 
-def read_table(path: Path, title: str) -> dict[str, object]:
-    """A CSV as text: numbers with up to four decimals, an empty cell as a dash."""
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+def _environment(run: Run, seconds: float) -> dict[str, str]:
+    """Where, when and with what a report was made."""
     return {
-        "name": path.stem,
-        "title": title,
-        "columns": [METRICS[c].title if c in METRICS else str(c) for c in frame.columns],
-        "numeric": [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes],
-        "rows": list(zip(*(_as_text(frame[c]) for c in frame.columns), strict=True)),
+        "processor": f"{processor(run.device)}, {os.cpu_count()} cores, {torch.get_num_threads()} "
+        f"threads, {platform.system()} {platform.machine()}",
+        "software": f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
+        f"NumPy {np.__version__}, pandas {pd.__version__}",
+        "commit": commit() or "unknown (not a git checkout)",
+        "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        "parameters": f"preset {run.preset}, device {run.device}, seed {run.seed}",
+        "time": f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s",
     }
 
 
-def _as_text(column: pd.Series) -> list[str]:
-    if not pd.api.types.is_numeric_dtype(column):
-        return column.astype(object).fillna("–").astype(str).tolist()
-    decimals = 0 if column.dropna().mod(1).eq(0).all() else 4
-    return ["–" if pd.isna(value) else f"{value:.{decimals}f}" for value in column]
+def _copy_figures(run: Run, folder: Path) -> Iterator[dict[str, str]]:
+    """The paper's figures: those of the run, else the committed ones, which show drawn scenes."""
+    here = (run.image_figures(), run.out_dir / "figures")
+    committed = (REPOSITORY / "figures" / "synthetic", REPOSITORY / "figures")
+    for figure in pd.read_csv(PAPER_TABLES / "figures.csv", dtype=str).to_dict("records"):
+        found = [
+            path
+            for place in (*here, *committed)
+            for path in sorted(place.glob(f"fig{figure['figure']}[._]*"))
+            if path.suffix in (".svg", ".png")
+        ]
+        if found:
+            path = found[0]
+            shutil.copy(path, folder / path.name)
+            caption = path.with_suffix(".md")
+            text = caption.read_text("utf-8").partition(". ")[2] if caption.is_file() else ""
+            shown = "The committed figure, of drawn scenes." if path.parent in committed else ""
+            shown = shown or ("Drawn scenes." if run.is_synthetic else "")
+            yield figure | {
+                "file": path.name,
+                "caption": text,
+                "note": shown if path.suffix == ".png" else "",  # diagrams show no data
+                "claims": figure["claims"].split("; "),
+            }
+
+
+def _read_tables(folder: Path) -> Iterator[tuple[str, Markup]]:
+    """Tables 1 to 4 as they were written, with colours, intervals and marks."""
+    for path in sorted(folder.glob("table?.html")):
+        body = re.search(r"(<table.*)</body>", path.read_text("utf-8"), re.S)[1]
+        yield f"Table {path.stem[-1]}", Markup(re.sub(r'(<table) id="\w+"', r"\1", body))
 
 
 def _write_pairs(run: Run, folder: Path) -> list[dict]:

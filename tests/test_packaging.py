@@ -37,13 +37,13 @@ def test_conda_has_a_python_the_package_accepts_and_what_the_user_asked_for():
 
 
 def test_the_lock_is_within_what_the_package_asks_for():
-    lock = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M))
+    lock = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
     for line in PROJECT["dependencies"]:
         name, limits = re.match(r"([\w-]+)(.*)", line).groups()
         for sign, bound in re.findall(r"(>=|<|==)([\d.]+)", limits):
-            locked, limit = numbers(lock[name]), numbers(bound)
+            locked, limit = numbers(lock[name.lower().replace("_", "-")]), numbers(bound)
             fits = {">=": locked >= limit, "<": locked < limit, "==": locked == limit}
-            assert fits[sign], f"{line}: {lock[name]} is locked"
+            assert fits[sign], f"{line}: another version is locked"
 
 
 def test_what_the_package_needs_travels_with_it():
@@ -125,3 +125,14 @@ def test_r72_installed_it_works_from_an_empty_folder(installed, tmp_path):
     assert "missing: RoadScene" in fusionlib("data status")
     assert "clone the repository" in fusionlib("paper", status=2)
     assert sorted(installed.rglob("*")) == before
+
+
+def test_binder_installs_the_notebooks_and_opens_one_that_is_there():
+    lines = (ROOT / ".binder/requirements.txt").read_text(encoding="utf-8")
+    *_, project = lines.splitlines()
+    assert project == "-e .[paper]" and "paper" in PROJECT["optional-dependencies"]
+    assert "whl/cpu\ntorch\ntorchvision\n" in lines  # one build, without CUDA
+    opened = re.search(r"urlpath=lab/tree/(\S+)", lines)[1]
+    assert (ROOT / opened).is_file()
+    version = (ROOT / ".binder/runtime.txt").read_text().strip().removeprefix("python-")
+    assert numbers(PROJECT["requires-python"].removeprefix(">=")) <= numbers(version)

@@ -65,7 +65,7 @@ def test_every_make_target_exists():
 
 def test_every_linked_file_and_heading_exists():
     for page, text in PAGES.items():
-        for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        for link in re.findall(r"\]\((?!http|\.\./\.\./actions)([^)]+)\)", text):
             name, _, anchor = link.partition("#")
             target = page.parent / name
             assert target.is_file(), (page.name, link)
@@ -100,10 +100,10 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     assert "RoadScene" in capsys.readouterr().out
 
 
-def test_a_method_saved_as_the_readme_says_takes_part_in_the_quick_run(tmp_path):
-    """In a copy of both houses, so that the file lies where the README puts it."""
+def test_a_method_saved_as_the_documents_say_takes_part_in_the_quick_run(tmp_path):
+    """In a copy of both houses, so that the file lies where it is put there."""
     name, block = re.search(
-        r"Save this as `(.*?)`.*?^```python\n(.*?)^```", README, re.M | re.S
+        r"Save this as `(.*?)`.*?^```python\n(.*?)^```", "\n".join(PAGES.values()), re.M | re.S
     ).groups()
     for house in ("fusionlib", "paper"):
         ignored = shutil.ignore_patterns("__pycache__")

@@ -1,5 +1,6 @@
-"""A new student: `make lab`, open 02_cii, run all cells, look at the pictures, move a slider."""
+"""A stranger opens the report, on a screen and on a phone; a student runs 02_cii in JupyterLab."""
 
+import itertools
 import os
 import re
 import secrets
@@ -15,8 +16,14 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
+from test_report import real_run, write_run  # noqa: F401 (a fixture)
 
+from fusionlib.datasets import DRAWN, load_pair
+from fusionlib.images import save_image
+from fusionlib.inference import load_fuser
+from paper import report
 from paper.pipeline import CLOSING_LINE
+from paper.run import open_run
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -84,21 +91,86 @@ def lab(workplace):
 
 
 @pytest.fixture
-def page(workplace):
+def page(tmp_path):
+    """An empty page; ``wrong`` is what fails there or is asked from another machine."""
     if CHROMIUM is None:
         pytest.skip("needs chromium (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     with playwright.sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
-            str(workplace / "profile"),
+            str(tmp_path / "profile"),
             executable_path=CHROMIUM,
             args=FLAGS,
             viewport={"width": 1400, "height": 1000},
         )
         page = context.pages[0]
         page.set_default_timeout(120_000)
+        page.wrong = []
+        page.on("console", lambda message: page.wrong.append(message.text)
+                if message.type in ("error", "warning") else None)  # fmt: skip
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("request", lambda request: page.wrong.append(request.url)
+                if not request.url.startswith(("file:", "data:")) else None)  # fmt: skip
+        page.on("requestfailed", lambda request: page.wrong.append(request.url))
         yield page
         context.close()
+
+
+@pytest.fixture(params=["drawn", "real"])
+def index(request, tmp_path):
+    """The report of a run on drawn scenes, and of one on all test pairs; both in small.
+
+    The real one has the committed values, and pairs where ``$FUSIONLIB_DATA`` leads to any.
+    """
+    run, steps = (
+        request.getfixturevalue("real_run") if request.param == "real" else write_run(tmp_path)
+    )
+    if request.param == "real" and os.environ.get("FUSIONLIB_DATA", DRAWN) != DRAWN:
+        run, fuser = open_run("cpu", out_dir=str(run.out_dir)), load_fuser()
+        for pair in run.pairs("test")[-1:]:
+            fused = run.folder("results", "ours", pair.dataset) / f"{pair.name}.png"
+            save_image(fused, fuser(*load_pair(pair)))
+    return report.write_report(run, steps, ["agreement"])
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_the_report_opens_whole_with_the_verdict_first(page, index, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(index.as_uri())
+    cells = page.locator("#answer ~ .scroll >> nth=0").locator("td")
+    assert cells.count() == 30
+    last = cells.last.bounding_box()
+    assert last["y"] + last["height"] <= 844 and last["x"] + last["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    images = page.locator("img")
+    assert images.count() >= 7
+    assert images.evaluate_all("all => all.every(i => i.complete && i.naturalWidth && i.alt)")
+    levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all(
+        "all => all.map(h => +h.tagName[1])"
+    )
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    page.get_by_role("link", name="05_compare").click()
+    assert page.locator("h1").inner_text() == "Five"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.wrong == []
+
+
+def test_the_slider_moves_by_keyboard_and_the_scene_can_be_chosen(page, tmp_path):
+    page.goto(report.write_report(*write_run(tmp_path)).as_uri())
+    box = page.locator("#compare")
+    page.locator("#slide").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    clip = box.locator(".over").evaluate("image => getComputedStyle(image).clipPath")
+    assert "60%" in clip
+    page.select_option("#scene", label="Synthetic second")
+    page.select_option("#left", label="visible")
+    under, over = (box.locator(name) for name in (".under", ".over"))
+    assert under.get_attribute("src") == "images/1_visible.png"
+    assert over.get_attribute("src") == "images/1_fused.png"
+    assert under.get_attribute("alt") == "Synthetic second, visible"
+    assert page.wrong == []
 
 
 def run_all_cells(page):

@@ -99,7 +99,7 @@ def test_what_a_notebook_wrote_is_published_with_its_record(published):
     weights = hashlib.sha256(b"weights").hexdigest()
     table = hashlib.sha256(b"table").hexdigest()
     assert record["files"] == {"compare.csv": {"sha256": table, "by": STEM}}
-    assert set(step) == {"command", "commit", "weights", "inputs"}
+    assert set(step) == {"command", "commit", "date", "weights", "inputs"}
     assert set(step["inputs"]) == {
         f"notebooks/{STEM}.ipynb",
         "data/splits/Synthetic.csv",
