@@ -131,7 +131,9 @@ def lock(tmp_path):
     return path
 
 
-def test_r59_other_versions_are_an_error_in_the_paper_preset_and_a_note_elsewhere(lock):
+def test_r59_other_versions_are_an_error_in_the_paper_preset_and_a_note_elsewhere(
+    lock, monkeypatch
+):
     found = versions.check("quick", lock)
     assert found == [f"numpy is {versions.version('numpy')}, was 0.1"]
     message = r"numpy is .*was 0\.1.*pip install -r requirements\.lock"
