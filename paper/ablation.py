@@ -69,6 +69,24 @@ def load_variants(full: Weights) -> tuple[dict[str, Weights], dict[str, str]]:
     return variants, left_out
 
 
+def further_seeds(variants: dict[str, Weights]) -> dict[str, Weights]:
+    """Other trainings of the variants: ``<stem>_seed<k>.safetensors`` beside each, of one recipe.
+
+    Args:
+        variants: from `load_variants`.
+
+    Returns:
+        ``<method>_seed<k>`` → weights.
+    """
+    found = {}
+    for name, first in variants.items():
+        for path in sorted(first.path.parent.glob(f"{first.path.stem}_seed*.safetensors")):
+            weights = load_weights(path)
+            if not _difference(weights, variants[OURS], VARIANTS[name]):
+                found[path.stem.replace(first.path.stem, name, 1)] = weights
+    return found
+
+
 def _difference(weights: Weights, full: Weights, parts: tuple[bool, bool]) -> str:
     """Why weights cannot be compared with the full model; empty if they can."""
     config = weights.net.config
@@ -249,3 +267,18 @@ def compare_with(summary: pd.DataFrame, reference: str, metrics: Iterable[str]) 
     counts["untested"] = p.isna()
     frame = pd.DataFrame({name: cells.sum(axis=1) for name, cells in counts.items()})
     return frame.loc[chosen["method"].unique()].drop(reference)
+
+
+def spread_of_seeds(summary: pd.DataFrame) -> pd.DataFrame:
+    """How far the means of trainings lie apart that differ in nothing but their seed.
+
+    Args:
+        summary: from `fusionlib.statistics.summarise`; further trainings of a method are called
+            ``<method>_seed<k>``.
+
+    Returns:
+        Index ``(variant, metric)``; columns ``trainings, mean, least, most`` of their means.
+    """
+    variant = summary["method"].str.replace(r"_seed\d+$", "", regex=True).rename("variant")
+    means = summary.groupby([variant, "metric"], sort=False)["mean"]
+    return means.agg(trainings="size", mean=lambda m: m.mean(skipna=False), least="min", most="max")

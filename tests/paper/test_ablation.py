@@ -79,6 +79,26 @@ def test_variants_lie_beside_the_full_model_in_the_papers_order(folder, fuser):
     assert all(one.encoder is fuser.encoder for one in made.values())
 
 
+def test_trainings_with_other_seeds_are_found_if_they_follow_the_recipe(folder, encoder):
+    save(folder / "without_cii_seed1.safetensors", encoder, False, True)
+    save(folder / "full_seed2.safetensors", encoder)
+    save(folder / "without_cff_seed1.safetensors", encoder, True, False, of_steps=9)
+    (folder / "without_both.safetensors").unlink()
+    save(folder / "without_both_seed1.safetensors", encoder, False, False)  # not without a first
+    found = ablation.further_seeds(load(folder)[0])
+    assert {name: weights.path.stem for name, weights in found.items()} == {
+        "without_cii_seed1": "without_cii_seed1", "ours_seed2": "full_seed2",
+    }  # fmt: skip
+
+
+def test_the_spread_of_seeds_is_that_of_their_means():
+    means = {"ours": 0.6, "ours_seed1": 0.5, "without_cii": 0.4}
+    frame = pd.DataFrame([{"method": m, "metric": "qabf", "mean": v} for m, v in means.items()])
+    spread = ablation.spread_of_seeds(frame)
+    assert spread.loc[("ours", "qabf")].tolist() == pytest.approx([2, 0.55, 0.5, 0.6])
+    assert spread.loc[("without_cii", "qabf")].tolist() == [1, 0.4, 0.4, 0.4]
+
+
 def test_a_variant_that_was_not_trained_is_no_error(folder):
     for name in ("without_cii", "without_cff"):
         (folder / f"{name}.safetensors").unlink()
