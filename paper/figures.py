@@ -8,6 +8,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -192,15 +193,15 @@ def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figur
             layout="constrained",
         )  # fmt: skip
         for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
-            width = 0.8 / len(series)
-            for i, (name, values) in enumerate(series.items()):
-                axis.bar(
-                    np.arange(len(values)) + i * width, values, width, label=name,
-                    color=SERIES.get(name, "0.4"),
-                )  # fmt: skip
-            axis.set(title=title, xlabel="channel")
-        axes[0, 0].set_ylabel(ylabel)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+            bars = pd.DataFrame(series).rename_axis("channel").reset_index()
+            sns.barplot(
+                bars.melt("channel", var_name="series", value_name=ylabel),
+                x="channel", y=ylabel, hue="series", native_scale=True, saturation=1, errorbar=None,
+                palette=[SERIES.get(name, "0.4") for name in series], ax=axis,
+            )  # fmt: skip
+            axis.set(title=title)
+            handles, labels = axis.get_legend_handles_labels()
+            axis.get_legend().remove()
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside right center")
     return figure
