@@ -1,9 +1,11 @@
-"""Files that appear whole or not at all, their checksums, locks, and where the checkout is."""
+"""What may stop halfway: files that appear whole or not at all, locks, Ctrl-C; and where all is."""
 
 import hashlib
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,3 +90,22 @@ def lock(
         yield
     finally:
         file_lock.release()
+
+
+@contextmanager
+def noted_interrupts(enabled: bool) -> Iterator[list[int]]:
+    """The first Ctrl-C is put into the list, the second interrupts as usual; or each, disabled."""
+    noted: list[int] = []
+    if not enabled or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,11 +1,16 @@
 """What is decided before a training starts: its settings, presets and learning rates."""
 
+import hashlib
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from fusionlib.losses import LAMBDA, GradientTarget
 from fusionlib.network import NetworkConfig
+
+# what decides the numbers of a training; an edit elsewhere does not stop a resume
+DECISIVE = ("network.py", "losses.py", "crops.py", "encoder.py", "recipe.py", "training.py")
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,9 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
         return config.lr + (config.lr_peak - config.lr) * step / rise
     progress = (step - rise) / max(1, total - 1 - rise)
     return config.lr + (config.lr_peak - config.lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def code_fingerprint() -> str:
+    """sha256 of the sources that decide the numbers of a training."""
+    here = Path(__file__).resolve()
+    return hashlib.sha256(b"".join(here.with_name(n).read_bytes() for n in DECISIVE)).hexdigest()

@@ -8,16 +8,14 @@ Under ``torchrun`` or ``accelerate launch`` each process takes its share of ever
 
 import copy
 import dataclasses
-import hashlib
 import io
 import json
 import math
 import platform
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -34,17 +32,16 @@ from fusionlib.crops import Images, batch_indices
 from fusionlib.datasets import Pair
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import TrainingError, WeightsError
-from fusionlib.files import lock, write_atomically
+from fusionlib.files import lock, noted_interrupts, write_atomically
 from fusionlib.losses import Losses, fusion_loss
 from fusionlib.network import LUMA, FusionNet, RestormerBlock
-from fusionlib.recipe import TrainConfig, learning_rate
+from fusionlib.recipe import TrainConfig, code_fingerprint, learning_rate
 from fusionlib.versions import commit, processor
 from fusionlib.weights import Weights, save_weights
 
-# what decides the numbers of a training; an edit elsewhere does not stop a resume
-DECISIVE = ("network.py", "losses.py", "crops.py", "encoder.py", "recipe.py", "training.py")
 STATEFUL, PLAIN = ("net", "kept", "optimizer"), ("step", "best", "log", "seconds", "forced")
 VALIDATION_CROPS = 2  # of each validation pair
+UNREAD = {"cpu": 1}  # steps before the losses are read; a GPU that is not waited for stays busy
 LOG_COLUMNS = ("step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average")
 
 
@@ -124,7 +121,7 @@ class Trainer:
         self.about = {**(about or {}), **({"reading": reading} if reading else {})}
         self.total = config.total_steps(len(train))
         self._build(compiled)
-        self.step, self.best, self.log = 0, math.inf, []
+        self.step, self.best, self.log, self._unread = 0, math.inf, [], []
         self.seconds, self.forced, self._identity = 0.0, [], self._describe()
         if self.processes.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -178,19 +175,27 @@ class Trainer:
         with (
             self._alone() if is_main else nullcontext(),
             tqdm(total=self.total, initial=self.step, desc="training", **hidden) as bar,
-            _noted_interrupts(not self.processes.use_distributed) as interrupts,
+            noted_interrupts(not self.processes.use_distributed) as interrupts,
+            ThreadPoolExecutor(1) as ahead,  # cuts the crops of the next step
         ):
-            started = time.monotonic()
+            started, upcoming = time.monotonic(), ahead.submit(self._batch, self.step)
             while self.step < stop:
-                row = self._step()
+                batch = upcoming.result()
+                if self.step + 1 < stop:
+                    upcoming = ahead.submit(self._batch, self.step + 1)
+                self._step(*batch)
                 self.step += 1
-                if self.step % self.config.validate_every == 0 or self.step == self.total:
+                bar.update()
+                validates = self.step % self.config.validate_every == 0 or self.step == self.total
+                due = validates or interrupts or self.step == stop
+                if not due and len(self._unread) < UNREAD.get(self.device.type, 50):
+                    continue
+                row = self._read_losses()
+                if validates:
                     row["val_loss"] = self.validate(self.net)
                     if self.kept is not self.net:
                         row["val_loss_average"] = self.validate(self.kept)
-                self.log.append(row)
-                due = self.step % self.config.validate_every == 0 or self.step == stop
-                if due or interrupts:
+                if due:
                     self.seconds += time.monotonic() - started
                     started = time.monotonic()
                     self._save(row)
@@ -198,7 +203,6 @@ class Trainer:
                     raise KeyboardInterrupt
                 best = {} if math.isinf(self.best) else {"val": f"{self.best:.4f}"}
                 bar.set_postfix(loss=f"{row['loss']:.4f}", **best, refresh=False)
-                bar.update()
         return self.log
 
     @contextmanager
@@ -210,46 +214,54 @@ class Trainer:
             (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
             yield
 
-    def _step(self) -> dict[str, float]:
+    def _batch(self, step: int) -> tuple[list[int], Tensor, Tensor]:
+        """Which pairs a step sees, and this process's share of their crops."""
+        config, processes = self.config, self.processes
+        indices = batch_indices(step, len(self.train_images), config.batch, config.seed)
+        rng = np.random.default_rng([config.seed, 2, step])
+        crops = self.train_images.crops(indices, config.crop, rng)  # all processes draw alike
+        share = slice(processes.process_index, None, processes.num_processes)
+        ir, vi = (x[share].pin_memory() if self.device.type == "cuda" else x[share] for x in crops)
+        return indices, ir, vi
+
+    def _step(self, indices: list[int], ir: Tensor, vi: Tensor) -> None:
         lr = learning_rate(self.step, self.total, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        config = self.config
-        indices = batch_indices(self.step, len(self.train_images), config.batch, config.seed)
-        rng = np.random.default_rng([config.seed, 2, self.step])
-        ir, vi = self._mine(*self.train_images.crops(indices, config.crop, rng))
+        ir, vi = (x.to(self.device, non_blocking=True) for x in (ir, vi))
         self.net.train()
-        if self.step >= config.freeze_norm * self.total:
+        if self.step >= self.config.freeze_norm * self.total:
             freeze_norm(self.net)
-        losses = forward_loss(self._fuse, self.encoder, ir, vi, config)
+        losses = forward_loss(self._fuse, self.encoder, ir, vi, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         losses.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.net.parameters(), math.inf if config.clip_norm is None else config.clip_norm
-        )
-        means = reduce(torch.stack(losses).detach(), "mean").tolist()
-        values = dict(zip(Losses._fields, means, strict=True))
-        self._check_finite(values | {"gradient": float(norm)}, indices)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm or math.inf)
+        self._unread.append((self.step, lr, indices, torch.stack([*losses, norm]).detach()))
         self.optimizer.step()
         self._average()
-        return {"step": self.step, "lr": lr, **values}
 
-    def _mine(self, *batch: Tensor) -> Iterator[Tensor]:
-        """This process's share of a batch that all of them drew alike."""
-        share = slice(self.processes.process_index, None, self.processes.num_processes)
-        return (tensor[share].to(self.device) for tensor in batch)
+    def _read_losses(self) -> dict[str, float]:
+        """Wait for the device; check the losses of the latest steps and log them."""
+        steps, rates, indices, losses = zip(*self._unread, strict=True)
+        self._unread.clear()
+        means = reduce(torch.stack(losses), "mean").tolist()
+        for step, lr, chosen, (*values, norm) in zip(steps, rates, indices, means, strict=True):
+            named = dict(zip(Losses._fields, values, strict=True))
+            self._check_finite(step, named | {"gradient": norm}, chosen)
+            self.log.append({"step": step, "lr": lr, **named})
+        return self.log[-1]
 
-    def _check_finite(self, values: dict[str, float], indices: Sequence[int]) -> None:
+    def _check_finite(self, step: int, values: dict[str, float], indices: Sequence[int]) -> None:
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         if not bad:
             return
         files = [str(self.train_images.pairs[i].ir) for i in indices]
+        report = {"step": step, "not_finite": bad, "infrared_images": files}
+        report |= {key: repr(value) for key, value in values.items()}
         if self.processes.is_main_process:
-            report = {"step": self.step, "not_finite": bad, "infrared_images": files}
-            report |= {key: repr(value) for key, value in values.items()}
             write_atomically(self.folder / "nan_report.json", json.dumps(report, indent=1).encode())
         raise TrainingError(
-            f"step {self.step}: {', '.join(bad)} not finite, with {', '.join(files)}; the last "
+            f"step {step}: {', '.join(bad)} not finite, with {', '.join(files)}; the last "
             f"checkpoint in {self.folder} is from before. Try a smaller lr_peak."
         )
 
@@ -258,9 +270,8 @@ class Trainer:
         """Move the kept weights towards the present ones, with BatchNorm's statistics."""
         if self.kept is self.net:
             return
-        if self.processes.use_distributed:  # each has seen other crops
-            for buffer in self.net.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        for buffer in self.net.buffers() if self.processes.use_distributed else ():
+            torch.distributed.broadcast(buffer, 0)  # each process has seen other crops
         present = self.net.state_dict()
         for key, value in self.kept.state_dict().items():
             if value.is_floating_point():
@@ -372,28 +383,3 @@ class Trainer:
         for key in PLAIN:
             setattr(self, key, state[key])
         self.forced += different
-
-
-@contextmanager
-def _noted_interrupts(enabled: bool) -> Iterator[list[int]]:
-    """The first Ctrl-C is put into the list, the second interrupts as usual."""
-    noted: list[int] = []
-    if not enabled or threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-
-    def note(number: int, frame: object) -> None:
-        noted.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def code_fingerprint() -> str:
-    """sha256 of the sources that decide the numbers of a training."""
-    here = Path(__file__).resolve()
-    return hashlib.sha256(b"".join(here.with_name(n).read_bytes() for n in DECISIVE)).hexdigest()

@@ -48,10 +48,10 @@ def test_r38_killed_between_checkpoints_is_bit_identical(
 ):
     step = Trainer._step
 
-    def until_killed(self):
+    def until_killed(self, *batch):
         if self.step == killed:
             raise Killed
-        return step(self)
+        return step(self, *batch)
 
     monkeypatch.setattr(Trainer, "_step", until_killed)
     with pytest.raises(Killed):
@@ -103,14 +103,14 @@ def test_a_second_training_in_a_folder_is_refused_and_harms_nothing(
     folder, step, refused = tmp_path / "run", Trainer._step, []
     growing = folder / "checkpoint.pt.4711.tmp"  # the first one is writing it
 
-    def meet_another(self):
+    def meet_another(self, *batch):
         monkeypatch.setattr(Trainer, "_step", step)
         growing.write_bytes(b"partial")
         with pytest.raises(TrainingError) as error:
             build().run(progress=False)
         refused.append(str(error.value))
         assert growing.exists()
-        return step(self)
+        return step(self, *batch)
 
     build().run(until=3, progress=False)
     monkeypatch.setattr(Trainer, "_step", meet_another)
@@ -179,11 +179,13 @@ def infinite_slope(fused, found):
     ],
     ids=["nan", "inf", "gradient"],
 )
+@pytest.mark.parametrize("unread", [1, 3])
 def test_r41_training_stops_at_a_loss_that_is_not_finite(
-    build, whole, tmp_path, monkeypatch, pairs, how, terms
+    build, whole, tmp_path, monkeypatch, pairs, how, terms, unread
 ):
     folder = tmp_path / "run"
     spoil(monkeypatch, 4, how)
+    monkeypatch.setattr(training, "UNREAD", {"cpu": unread})  # of a GPU, several
     trainer = build()
     trainer.run(until=3, progress=False)
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -308,10 +310,10 @@ def test_r44_a_forced_resume_goes_on_and_is_recorded(whole, pairs, encoder, tmp_
 def test_r45_ctrl_c_finishes_the_step_and_writes_a_checkpoint(build, whole, tmp_path, monkeypatch):
     step = Trainer._step
 
-    def pressed(self):
+    def pressed(self, *batch):
         if self.step == 4:
             signal.raise_signal(signal.SIGINT)
-        return step(self)
+        return step(self, *batch)
 
     monkeypatch.setattr(Trainer, "_step", pressed)
     before = signal.getsignal(signal.SIGINT)
@@ -326,7 +328,7 @@ def test_r45_ctrl_c_finishes_the_step_and_writes_a_checkpoint(build, whole, tmp_
 
 
 def test_r45_a_second_ctrl_c_interrupts_at_once(build, monkeypatch):
-    def pressed_twice(self):
+    def pressed_twice(self, *batch):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("went on")
