@@ -21,7 +21,7 @@ NBVAL = FUSIONLIB_DATA=synthetic TQDM_DISABLE=1 PYTHONHASHSEED=0 $(FAST) $(BIN)/
   --nbval-lax --nbval-current-env --nbval-cell-timeout 36000 -p no:cacheprovider --timeout 0
 TEACHING := 00_data 01_network 02_cii 03_cff
 
-.PHONY: help paper test test-quick test-slow test-browser notebooks outputs lock bench lab lint verify clean
+.PHONY: help paper test test-quick test-slow test-browser test-gpu notebooks outputs lock bench lab lint verify clean
 
 paper: .venv/current  ## environment, all notebooks (python -m paper); results in runs/PRESET/
 	$(BIN)/python -m paper --preset $(PRESET) --encoder '$(ENCODER)' --device $(DEVICE)
@@ -44,6 +44,9 @@ test-slow: .venv/current  ## tests that take minutes
 # needs chromium, or skips
 test-browser: .venv/current  ## JupyterLab and the report in a headless Chromium
 	$(FAST) $(BIN)/python -m pytest -m browser
+
+test-gpu: .venv/current  ## the tests that need a CUDA device
+	$(FAST) $(BIN)/python -m pytest -m gpu
 
 notebooks: .venv/current  ## nbval over 00 to 03
 	$(NBVAL) $(TEACHING:%=notebooks/%.ipynb)
