@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py                # prints the rows and writes the CSV beside this
     python benchmarks/inference.py --sizes 0.08 0.31 -o mine.csv
+    python benchmarks/inference.py --before ../old    # with a row for another checkout's ours
     python benchmarks/inference.py --docs         # only the table of docs/methods.md, from the CSV
 
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
@@ -34,6 +35,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "methods.md"
 MARKS = "<!-- cost -->\n", "<!-- end of cost -->\n"
 HEADER = ("megapixels", "method", "seconds", "s_per_mp", "times_ours", "peak_gb", "idle_gb")
 OURS = ("ours", "plain", "whole", "ours, bf16")
+BEFORE = "ours, before"
 LEVEL = 1 / 255
 
 
@@ -47,10 +49,14 @@ class Row:
         result: of the latest repeat.
     """
 
-    def __init__(self, build: Callable[..., Callable], *arguments):
+    def __init__(self, build: Callable[..., Callable], *arguments, checkout: Path | None = None):
         self.seconds: list[float] = []
         self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        before = os.environ.get("PYTHONPATH", "")
+        paths = [str(path) for path in (checkout, before) if path]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the new process
         self.idle = self._process.submit(_build, build, arguments).result()
+        os.environ["PYTHONPATH"] = before
 
     def run(self) -> None:
         """Repeat once more."""
@@ -120,7 +126,7 @@ def images(size: tuple[int, int]) -> tuple[Array, Array]:
 
 def build(name: str, size: tuple[int, int]) -> Callable[[], Array]:
     """A call that fuses a pair of this size; run once on a small one."""
-    if name in OURS:
+    if name in (*OURS, BEFORE):
         fuse = fuser = inference.load_fuser(precision="bf16" if name == "ours, bf16" else "fp32")
         if name in ("plain", "whole"):
             fuse = whole_image(fuser, name)
@@ -195,6 +201,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=float, default=[0.08, 0.3072, 1.3, 5])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--most", type=float, default=100, help="seconds one call may take")
+    parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--docs", action="store_true", help="write the table of docs/methods.md")
     options = parser.parse_args()
@@ -203,7 +210,11 @@ def main() -> None:
     absent = baselines.missing()
     for name, reason in absent.items():
         print(f"{name} is left out: {reason}")
-    names = [*OURS, *(name for name in baselines.METHODS if name not in absent)]
+    names = [
+        *OURS,
+        *[BEFORE] * bool(options.before),
+        *(name for name in baselines.METHODS if name not in absent),
+    ]
     last: dict[str, Row] = {}
     lines, area = [], 0.0
     print(*HEADER)
@@ -211,7 +222,11 @@ def main() -> None:
         unit = round((megapixels * 1e6 / 12) ** 0.5)  # 4:3
         before, area = area, unit**2 * 12 / 1e6
         chosen = [n for n in names if not before or fits(last.get(n), area / before, options.most)]
-        rows = {name: Row(build, name, (3 * unit, 4 * unit)) for name in chosen}
+        size = 3 * unit, 4 * unit
+        rows = {
+            name: Row(build, name, size, checkout=options.before if name == BEFORE else None)
+            for name in chosen
+        }
         take_turns(rows, options.repeats, options.most / 8)
         if not before:
             check(rows)

@@ -176,13 +176,9 @@ class Trainer:
             self._alone() if is_main else nullcontext(),
             tqdm(total=self.total, initial=self.step, desc="training", **hidden) as bar,
             noted_interrupts(not self.processes.use_distributed) as interrupts,
-            ThreadPoolExecutor(1) as ahead,  # cuts the crops of the next step
         ):
-            started, upcoming = time.monotonic(), ahead.submit(self._batch, self.step)
-            while self.step < stop:
-                batch = upcoming.result()
-                if self.step + 1 < stop:
-                    upcoming = ahead.submit(self._batch, self.step + 1)
+            started = time.monotonic()
+            for batch in self._batches(stop):
                 self._step(*batch)
                 self.step += 1
                 bar.update()
@@ -213,6 +209,15 @@ class Trainer:
                 leftover.unlink()
             (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
             yield
+
+    def _batches(self, stop: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """What the steps up to ``stop`` see, each cut while the one before is computed."""
+        with ThreadPoolExecutor(1) as ahead:
+            upcoming = ahead.submit(self._batch, self.step)
+            for step in range(self.step + 1, stop):
+                batch, upcoming = upcoming.result(), ahead.submit(self._batch, step)
+                yield batch
+            yield upcoming.result()
 
     def _batch(self, step: int) -> tuple[list[int], Tensor, Tensor]:
         """Which pairs a step sees, and this process's share of their crops."""
