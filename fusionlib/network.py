@@ -291,11 +291,12 @@ class FeatureFusion(nn.Module):
 
     def of_both(self, f: Tensor, c_ir: Tensor, c_vi: Tensor) -> Tensor:
         """The same with F̂_i and F̂_v side by side, (B, 2C, H, W)."""
-        w = torch.cat([self.ira(c_ir), self.via(c_vi)], dim=1)  # W_i^c, W_v^c, (B, 2C)
-        f_fused = w[:, :, None, None] * f  # eq. 3, (B, 2C, H, W)
+        w_ir = self.ira(c_ir)  # W_i^c, (B, C)
+        w_vi = self.via(c_vi)  # W_v^c, (B, C)
+        f_fused = torch.cat([w_ir, w_vi], dim=1)[:, :, None, None] * f  # eq. 3, (B, 2C, H, W)
         g_x, g_y = sobel(f_fused)
         w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
-        return (1 + w_spatial) * f_fused  # F_f + W_s ⊙ F_f, eq. 5
+        return f_fused + w_spatial * f_fused  # eq. 5
 
 
 class FusionNet(nn.Module):
