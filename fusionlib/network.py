@@ -54,10 +54,13 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
+        x = x.permute(0, 2, 3, 1)
+        if x.dtype == self.weight.dtype:
+            return super().forward(x).permute(0, 3, 1, 2)
         # autocast would have float32 here, which the next convolution rounds again
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-            x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, weight, bias, self.eps)
+            x = F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         return x.permute(0, 3, 1, 2)
 
 
