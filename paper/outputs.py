@@ -87,7 +87,8 @@ def take_outputs(
             continue
         cell.execution_count = count = count + 1
         hidden = PICTURES in kept.get("tags", []) and not keep_pictures
-        cell.outputs = [_clean(output, count, hidden) for output in done.outputs]
+        lasting = [o for o in done.outputs if "%|" not in o.get("data", {}).get("text/plain", "")]
+        cell.outputs = [_clean(output, count, hidden) for output in lasting]  # no progress bars
     source.metadata = nbformat.from_dict(METADATA)
     return source
 

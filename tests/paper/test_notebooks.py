@@ -163,7 +163,7 @@ def test_title_first_then_imports_then_the_seven_parameters(path, notebook):
 
 def test_imports_only_this_library_and_the_listed_packages(notebook):
     allowed = {"fusionlib", "paper", "numpy", "pandas", "torch", "matplotlib", "skimage", "tqdm"}
-    allowed |= {"ipywidgets", "dataclasses", "math", "inspect", "json"}
+    allowed |= {"ipywidgets", "dataclasses", "math", "inspect", "json", "copy"}
     for cell in code(notebook):
         for line in ast.walk(ast.parse(cell.source)):
             if isinstance(line, ast.Import):
