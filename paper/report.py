@@ -105,9 +105,15 @@ def read_verdict(folder: Path) -> dict[str, object]:
     (beside,) = (group for group in every.values() if "maximum" in group.index)
     beside = beside.reindex([name for name in SHOWN if name in beside.index]).rename(SHOWN)
     more, equal, less, cells = beside.loc["ours", [*list(KINDS)[:3], "cells"]]
+    others = (title for name, title in SHOWN.items() if name in ("letter", "maximum"))
+    besides = [
+        "; {}: {}, {} and {}".format(title, *beside.loc[title, list(KINDS)[:3]])
+        for title in others
+        if title in beside.index
+    ]
     return {
         "sentence": f"of the paper's {cells} numbers ours exceeds {more}, agrees with {equal} and "
-        f"falls short of {less}",
+        f"falls short of {less}{''.join(besides)}",
         "counts": beside.to_dict("index"),
         "numbers": _grid(numbers, ["dataset"]),
         "leads": _grid(leads, ["rival", "dataset"], "%.2f"),
