@@ -207,3 +207,12 @@ def test_r60_no_image_of_a_dataset_gets_in(tmp_path, stem, label, root, problem)
     (tmp_path / "notebooks" / f"{stem}.json").write_text(json.dumps(record))
     with pytest.raises(NotebookError, match=problem):
         outputs.commit_outputs(tmp_path, [stem], tmp_path)
+
+
+def test_folders_of_the_machine_are_called_by_their_variables(monkeypatch):
+    monkeypatch.setenv("FUSIONLIB_RESULTS", "/home/me/results")
+    monkeypatch.setenv("FUSIONLIB_DATA", "synthetic")  # no folder
+    text = "synthetic scenes, images in {}/CHITNet\n"
+    shown = new_output("stream", name="stdout", text=text.format("/home/me/results"))
+    taken = take_outputs(*notebooks(shown)).cells[2].outputs[0]
+    assert taken.text == text.format("$FUSIONLIB_RESULTS")
