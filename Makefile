@@ -77,8 +77,11 @@ lint: .venv/current  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lab: .venv/current  ## JupyterLab
-	$(FAST) $(BIN)/jupyter lab --notebook-dir .
+# copies, because JupyterLab saves what one does in them
+lab: .venv/current  ## JupyterLab over copies of the notebooks, in lab/
+	mkdir -p lab
+	for one in notebooks/*.ipynb; do test -e lab/$$(basename $$one) || cp $$one lab/; done
+	$(FAST) $(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/lab
 
 clean:  ## remove everything generated
 	rm -rf runs build *.egg-info .pytest_cache .ruff_cache .hypothesis
