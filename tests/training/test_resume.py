@@ -339,8 +339,12 @@ def test_r45_a_second_ctrl_c_interrupts_at_once(build, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_step", pressed_twice)
     trainer = build()
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(progress=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run(progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert trainer.step == 0
 
 
