@@ -18,6 +18,7 @@ import csv
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -52,11 +53,9 @@ class Row:
     def __init__(self, build: Callable[..., Callable], *arguments, checkout: Path | None = None):
         self.seconds: list[float] = []
         self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        before = os.environ.get("PYTHONPATH", "")
-        paths = [str(path) for path in (checkout, before) if path]
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the new process
+        sys.path[:0] = [str(checkout)] if checkout else []  # the new process takes it over
         self.idle = self._process.submit(_build, build, arguments).result()
-        os.environ["PYTHONPATH"] = before
+        del sys.path[: bool(checkout)]
 
     def run(self) -> None:
         """Repeat once more."""
