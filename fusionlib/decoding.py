@@ -153,7 +153,7 @@ def _decode(
             if image.format == "TIFF" and _pillow_changes_levels(image):
                 raise UnidentifiedImageError
             if image.format == "PNG":
-                with Image.open(path) as again:
+                with Image.open(path, formats=FORMATS) as again:
                     again.verify()  # the pixels' checksums, which decoding skips
                 if image.tile[0].args in ("LA;16B", "RGB;16B", "RGBA;16B"):
                     key, orientation = image.info.get("transparency"), _orientation(image)

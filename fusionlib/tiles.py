@@ -197,7 +197,7 @@ def apply_local(
         last_rows, below = around[strip.start]
         last_columns = x[:0]
         for (rows, columns), place, inner in cut.places(x, reach, strip):
-            if columns.start == 0:
+            if place[1].start == 0:  # the first of a band
                 above, last_rows = last_rows, x.new_empty(reach, *x.shape[1:])
             tile = x[rows, columns].clone()
             tile[: inner[0].start] = above[:, columns]
