@@ -3,6 +3,7 @@
     python benchmarks/inference.py                # prints the rows and writes the CSV beside this
     python benchmarks/inference.py --sizes 0.08 0.31 -o mine.csv
     python benchmarks/inference.py --before ../old    # with a row for another checkout's ours
+    python benchmarks/inference.py --device cuda --sizes 0.3072 1.3 5    # memory: the GPU's
     python benchmarks/inference.py --docs         # only the table of docs/methods.md, from the CSV
 
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 
 from fusionlib import baselines, inference
+from fusionlib.baselines.method import NetworkMethod
 from fusionlib.tiles import without_batch_norm
 from fusionlib.versions import processor
 
@@ -85,7 +87,9 @@ def _timed() -> tuple[float, float, object]:
 
 
 def _peak() -> float:
-    """Largest resident size of this process so far, GB."""
+    """Largest resident size of this process so far, or what PyTorch took of a GPU, GB."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status")
     if status.exists():  # unlike ru_maxrss this does not count the process that started it
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
@@ -105,9 +109,10 @@ def take_turns(rows: dict[str, Row], repeats: int, most: float) -> None:
         row.close()
 
 
-def write(out: Path, header: tuple[str, ...], lines: list[tuple]) -> None:
+def write(out: Path, header: tuple[str, ...], lines: list[tuple], device: str = "cpu") -> None:
     """Write a table with the machine in its last column; rows of other machines stay."""
-    machine = f"{processor()}, {torch.get_num_threads()} threads"
+    machine = processor(torch.device(device))
+    machine += f", {torch.get_num_threads()} threads" if device == "cpu" else ""
     others = []
     if out.exists():
         with out.open(newline="", encoding="utf-8") as file:
@@ -123,17 +128,33 @@ def images(size: tuple[int, int]) -> tuple[Array, Array]:
     return rng.random(size, dtype=np.float32), rng.random((*size, 3), dtype=np.float32)
 
 
-def build(name: str, size: tuple[int, int]) -> Callable[[], Array]:
+def build(name: str, size: tuple[int, int], device: str) -> Callable[[], Array]:
     """A call that fuses a pair of this size; run once on a small one."""
     if name in (*OURS, BEFORE):
-        fuse = fuser = inference.load_fuser(precision="bf16" if name == "ours, bf16" else "fp32")
+        precision = "bf16" if name == "ours, bf16" else "fp32"
+        fuse = fuser = inference.load_fuser(device=device, precision=precision)
         if name in ("plain", "whole"):
             fuse = whole_image(fuser, name)
+    elif isinstance(method := baselines.METHODS[name], NetworkMethod):
+        fuse = loaded(method, device)
     else:
-        fuse = baselines.METHODS[name].fuse
+        fuse = method.fuse
     fuse(*images((64, 64)))
     pair = images(size)
     return lambda: fuse(*pair)
+
+
+def loaded(method: NetworkMethod, device: str) -> Callable[[Array, Array], Array]:
+    """A published method whose network is read once, as ours is, and computes on a device."""
+    net = method.network().to(device)
+    net.register_forward_pre_hook(lambda _, images: tuple(x.to(device) for x in images))
+    net.register_forward_hook(lambda _, images, fused: fused.cpu())
+
+    @torch.inference_mode()
+    def fuse(ir: Array, vi: Array) -> Array:
+        return method.apply(net, *((255 * x).astype(np.uint8) for x in (ir, vi)))
+
+    return fuse
 
 
 def whole_image(fuser: inference.Fuser, name: str) -> Callable[[Array, Array], Array]:
@@ -146,19 +167,21 @@ def whole_image(fuser: inference.Fuser, name: str) -> Callable[[Array, Array], A
 
     @torch.inference_mode()
     def fuse(ir: Array, vi: Array) -> Array:
-        y, rgb = torch.from_numpy(ir)[None, None], torch.from_numpy(vi).permute(2, 0, 1)[None]
+        y, rgb = inference.to_tensors(ir, vi, fuser.device)
         features = fuser.encoder(y), fuser.encoder(rgb)
         rgb = rgb.contiguous(memory_format=layout)
-        return (net(2 * y - 1, 2 * rgb - 1, *features)[0, 0].numpy() + 1) / 2
+        return (net(2 * y - 1, 2 * rgb - 1, *features)[0, 0].cpu().numpy() + 1) / 2
 
     return fuse
 
 
-def fits(row: Row | None, growth: float, most: float) -> bool:
+def fits(row: Row | None, growth: float, most: float, device: str) -> bool:
     """Whether an image ``growth`` times as large as the last leaves memory and time."""
     if row is None:
         return False
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    if device != "cpu":
+        memory = torch.cuda.get_device_properties(device).total_memory / 1e9
     return row.idle + (row.peak - row.idle) * growth < 0.7 * memory and row.median * growth < most
 
 
@@ -200,6 +223,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=float, default=[0.08, 0.3072, 1.3, 5])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--most", type=float, default=100, help="seconds one call may take")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda")
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--docs", action="store_true", help="write the table of docs/methods.md")
@@ -214,16 +238,18 @@ def main() -> None:
         *[BEFORE] * bool(options.before),
         *(name for name in baselines.METHODS if name not in absent),
     ]
+    checkouts = {BEFORE: options.before}
+    limits = options.most, options.device
     last: dict[str, Row] = {}
     lines, area = [], 0.0
     print(*HEADER)
     for megapixels in options.sizes:
         unit = round((megapixels * 1e6 / 12) ** 0.5)  # 4:3
         before, area = area, unit**2 * 12 / 1e6
-        chosen = [n for n in names if not before or fits(last.get(n), area / before, options.most)]
+        chosen = [n for n in names if not before or fits(last.get(n), area / before, *limits)]
         size = 3 * unit, 4 * unit
         rows = {
-            name: Row(build, name, size, checkout=options.before if name == BEFORE else None)
+            name: Row(build, name, size, options.device, checkout=checkouts.get(name))
             for name in chosen
         }
         take_turns(rows, options.repeats, options.most / 8)
@@ -235,7 +261,7 @@ def main() -> None:
             print(*shown, flush=True)
             lines.append(shown)
         last = rows
-    write(options.out, HEADER, lines)
+    write(options.out, HEADER, lines, options.device)
 
 
 if __name__ == "__main__":

@@ -64,25 +64,35 @@ class ChannelNorm(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
-def convolution(x: Tensor, weight: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    activation: Literal["none", "gelu"] = "none",
+    onto: Tensor | None = None,
+) -> Tensor:
     """Convolution that keeps H × W and has no bias, and what follows it.
 
     Args:
         x: (B, C, H, W).
         weight: (C', C, k, k) with odd k, or (C, 1, k, k) for each channel by itself.
         activation: of the result.
+        onto: (B, C', H, W), to which the result is added, in place; without an activation, and
+            where no gradient is needed.
 
     Returns:
         (B, C', H, W).
     """
     padding, groups = weight.shape[-1] // 2, x.shape[1] // weight.shape[1]
     if _is_for_onednn(x, weight):
-        # with any number of threads, and with the activation in the same pass
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, None, [padding] * 2, [1, 1], [1, 1], groups, activation, [], "none"
-        )
+        # with any number of threads, and with what follows in the same pass
+        shape = weight, None, [padding] * 2, [1, 1], [1, 1], groups
+        if onto is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, *shape, activation, [], "none")
+        add = torch.ops.mkldnn._convolution_pointwise_.binary
+        return add(onto, x, *shape, "add", None, None, [], None)
     x = F.conv2d(x, weight, padding=padding, groups=groups)
-    return F.gelu(x) if activation == "gelu" else x
+    x = F.gelu(x) if activation == "gelu" else x
+    return x if onto is None else onto.add_(x)
 
 
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -115,7 +125,7 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        return self.apply_to(self.values(x), self.mixing(self.sums(self.queries_and_keys(x))))
+        return self.apply_to(self.values(x), self.mixing(*self.sums(self.queries_and_keys(x))))
 
     # q and k together, v apart: taking one tensor apart costs a copy on the way back
     def queries_and_keys(self, x: Tensor) -> Tensor:
@@ -128,21 +138,26 @@ class TransposedAttention(nn.Module):
         part = slice(2 * x.shape[1], None)
         return convolution(convolution(x, self.qkv.weight[part]), self.qkv_local.weight[part])
 
-    def sums(self, qk: Tensor) -> Tensor:
-        """Products of all channels of q and k over the pixels, (B, 2C, H, W) → (B, 2C, 2C)."""
-        qk = rearrange(qk, "b c h w -> b (h w) c")
-        return qk.transpose(1, 2) @ qk
+    def sums(self, qk: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the pixels, (B, 2C, H, W), which may be overwritten, → (B, C, C), (B, 2C).
 
-    def mixing(self, sums: Tensor) -> Tensor:
-        """What the values of each pixel are multiplied with, (B, 2C, 2C) → (B, C, C)."""
-        width = sums.shape[1] // 2
-        norms = sums.diagonal(dim1=1, dim2=2).clamp_min(1e-24).sqrt()  # |q|, |k|, (B, 2C)
-        norms = norms[:, :width, None] * norms[:, None, width:]  # (B, C, C)
-        cosines = sums[:, :width, width:] / norms  # (B, C, C)
+        Products of every channel of q with every one of k, and squares of all.
+        """
+        qk, width = rearrange(qk, "b c h w -> b (h w) c"), qk.shape[1] // 2
+        if torch.is_grad_enabled():  # more products than needed, but no copies on the way back
+            sums = qk.transpose(1, 2) @ qk  # (B, 2C, 2C)
+            return sums[:, :width, width:], sums.diagonal(dim1=1, dim2=2)
+        return qk[..., :width].transpose(1, 2) @ qk[..., width:], qk.square_().sum(dim=1)
+
+    def mixing(self, products: Tensor, squares: Tensor) -> Tensor:
+        """What the values of each pixel are multiplied with, (B, C, C), (B, 2C) → (B, C, C)."""
+        width = products.shape[1]
+        norms = squares.clamp_min(1e-24).sqrt()  # |q|, |k|, (B, 2C)
+        cosines = products / (norms[:, :width, None] * norms[:, None, width:])  # (B, C, C)
         temperature = self.temperature.repeat_interleave(width // len(self.temperature), 0)[:, 0]
         scores = (cosines * temperature).masked_fill(self.other_head, -torch.inf)
         # projecting is linear: apply it to the small matrix, and pass over v once
-        return self.project.weight[:, :, 0, 0].to(sums) @ scores.softmax(dim=-1)
+        return self.project.weight[:, :, 0, 0].to(products) @ scores.softmax(dim=-1)
 
     def apply_to(self, v: Tensor, mix: Tensor) -> Tensor:
         """(B, C, H, W), (B, C, C) → (B, C, H, W)."""
@@ -160,13 +175,13 @@ class GatedFeedForward(nn.Module):
         self.local = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
         self.project = nn.Conv2d(hidden, width, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W)."""
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W); see `convolution` for ``onto``."""
         expand, local = self.expand.weight.chunk(2), self.local.weight.chunk(2)
         gate = convolution(convolution(x, expand[0]), local[0], "gelu")
         value = convolution(convolution(x, expand[1]), local[1])
         gated = gate * value if torch.is_grad_enabled() else gate.mul_(value)  # (B, 2.66 C, H, W)
-        return convolution(gated, self.project.weight)
+        return convolution(gated, self.project.weight, onto=onto)
 
 
 class RestormerBlock(nn.Module):
@@ -196,7 +211,7 @@ def feature_extraction(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),  # BatchNorm has the bias
         nn.BatchNorm2d(channels_out),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
     )
 
 
@@ -227,7 +242,7 @@ def two_convolutions(channels_in: int, hidden: int, channels_out: int) -> nn.Seq
     """SEP or SAWP: two 3×3 convolutions and one ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels_in, hidden, 3, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(hidden, channels_out, 3, padding=1),
     )
 
@@ -270,7 +285,7 @@ class InformationInjection(nn.Module):
         mixed = self.w_ir * c_ir + (1 - self.w_ir) * c_vi  # (B, E)
         semantic = self.adapter(mixed)[:, :, None, None]  # F^c, eq. 1, (B, C, 1, 1)
         expansion = torch.sigmoid(self.sep(f))  # W, (B, C, H, W)
-        return f + expansion * semantic  # F + F^s, eq. 2
+        return torch.addcmul(f, expansion, semantic)  # F + W ⊙ F^c, eq. 2
 
 
 class FeatureFusion(nn.Module):
@@ -299,7 +314,7 @@ class FeatureFusion(nn.Module):
         f_fused = torch.cat([w_ir, w_vi], dim=1)[:, :, None, None] * f  # eq. 3, (B, 2C, H, W)
         g_x, g_y = sobel(f_fused)
         w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
-        return f_fused + w_spatial * f_fused  # eq. 5
+        return f_fused * (1 + w_spatial)  # F_f + W_s ⊙ F_f, eq. 5
 
 
 class FusionNet(nn.Module):

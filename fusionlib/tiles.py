@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionlib.network import FusionNet, RestormerBlock
+from fusionlib.network import FusionNet, RestormerBlock, convolution
 
 TILE = 128  # pixels a side; smaller ones fit the cache, but more of them is halo
 GPU_TILE = 1024  # large, so that a GPU has enough to do
@@ -221,16 +221,16 @@ def as_image(x: Tensor) -> Tensor:
 def apply_block(block: RestormerBlock, x: Tensor, cut: Scissors) -> None:
     """Apply a Restormer block to (H, W, C) in place."""
     attention = block.attention
-    mix = attention.mixing(attention_sums(block, x, cut)).to(x.dtype)
+    mix = attention.mixing(*attention_sums(block, x, cut)).to(x.dtype)[..., None, None]
 
     def apply(tile: Tensor) -> Tensor:
-        tile = tile.add_(attention.apply_to(attention.values(block.norm_attention(tile)), mix))
-        return tile.add_(block.feed_forward(block.norm_feed_forward(tile)))
+        convolution(attention.values(block.norm_attention(tile)), mix[0], onto=tile)
+        return block.feed_forward(block.norm_feed_forward(tile), onto=tile)
 
     apply_local(apply, x, x, 2, cut)
 
 
-def attention_sums(block: RestormerBlock, x: Tensor, cut: Scissors) -> Tensor:
+def attention_sums(block: RestormerBlock, x: Tensor, cut: Scissors) -> tuple[Tensor, Tensor]:
     """`TransposedAttention.sums` of the whole image, added up over its tiles.
 
     Args:
@@ -239,16 +239,18 @@ def attention_sums(block: RestormerBlock, x: Tensor, cut: Scissors) -> Tensor:
         cut: how to cut.
 
     Returns:
-        (1, 2C, 2C), in float32 at least: bfloat16 has too few digits for sums.
+        (1, C, C) and (1, 2C), in float32 at least: bfloat16 has too few digits for sums.
     """
 
-    def work(strip: slice) -> Tensor:
-        total = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
+    def work(strip: slice) -> tuple[Tensor, Tensor]:
+        products = squares = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32))
         for around, _, (rows, columns) in cut.places(x, 1, strip):
             qk = block.attention.queries_and_keys(block.norm_attention(as_image(x[around])))
             qk[..., : rows.start, :], qk[..., rows.stop :, :] = 0, 0  # the neighbours' own pixels;
             qk[..., : columns.start], qk[..., columns.stop :] = 0, 0  # cheaper than a copy
-            total = total + block.attention.sums(qk.to(total.dtype))
-        return total
+            sums = block.attention.sums(qk.to(products.dtype))
+            products, squares = products + sums[0], squares + sums[1]
+        return products, squares
 
-    return sum(cut.each_strip(work, len(x)))
+    products, squares = zip(*cut.each_strip(work, len(x)), strict=True)
+    return sum(products), sum(squares)

@@ -99,7 +99,7 @@ def test_sums_over_many_tiles_of_bfloat16_lose_nothing():
     nn.init.ones_(block.attention.qkv_local.weight[..., 1, 1])  # no neighbours
     one = torch.randn(6, 6, SMALL.width, dtype=torch.bfloat16)
     expected, actual = (
-        block.attention.mixing(tiles.attention_sums(block, x, tiles.Scissors(6)))
+        block.attention.mixing(*tiles.attention_sums(block, x, tiles.Scissors(6)))
         for x in (one, one.tile(40, 25, 1))
     )
     close(actual, expected, 0.02)
