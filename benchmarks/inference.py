@@ -7,9 +7,10 @@
     python benchmarks/inference.py --docs         # only the table of docs/methods.md, from the CSV
 
 Each row has a process of its own; within a size they take turns, medians are compared. ``plain``:
-the network as it stands, eager, fp32. ``whole``: the same in channels_last, without BatchNorm and
-with memory kept. ``ours``: what `fusionlib.inference.load_fuser` gives; ``ours, bf16``: the same
-with ``--precision bf16``. All with the image encoder's time. A row is left out of a size for
+the network as it stands, eager, fp32. ``whole``: the same in channels_last, without BatchNorm.
+``ours``: what `fusionlib.inference.load_fuser` gives; ``ours, bf16``: the same with ``--precision
+bf16``. All with the image encoder's time, and all of ours but ``plain`` with memory kept, as the
+command line does. A row is left out of a size for
 which, going by the size before, it would take too much memory or time. Peak memory includes what
 Python and PyTorch take before anything is fused (``idle``).
 """
@@ -131,6 +132,8 @@ def images(size: tuple[int, int]) -> tuple[Array, Array]:
 def build(name: str, size: tuple[int, int], device: str) -> Callable[[], Array]:
     """A call that fuses a pair of this size; run once on a small one."""
     if name in (*OURS, BEFORE):
+        if name != "plain":
+            inference.reuse_memory()
         precision = "bf16" if name == "ours, bf16" else "fp32"
         fuse = fuser = inference.load_fuser(device=device, precision=precision)
         if name in ("plain", "whole"):
@@ -161,7 +164,6 @@ def whole_image(fuser: inference.Fuser, name: str) -> Callable[[Array, Array], A
     """`FusionNet.forward` itself."""
     net, layout = fuser.weights.net, torch.contiguous_format
     if name == "whole":
-        inference.reuse_memory()
         net, layout = without_batch_norm(net), torch.channels_last
     net = net.to(memory_format=layout)
 

@@ -154,8 +154,9 @@ def _find_pairs(options: argparse.Namespace) -> tuple[list, list]:
 
 
 def _load(options: argparse.Namespace):
-    from fusionlib.inference import load_fuser
+    from fusionlib.inference import load_fuser, reuse_memory
 
+    reuse_memory()
     device = check_device(options.device)
     return load_fuser(options.weights, options.encoder, device, options.precision)
 
