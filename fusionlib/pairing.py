@@ -4,9 +4,8 @@ import csv
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -63,9 +62,9 @@ def pair_folders(
 ) -> list[Pair]:
     """Match the images of two folders by name (never by position), sorted by name.
 
-    Equal stems belong together. Where none is equal, a beginning and an end that all names of a
-    folder share are taken off (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and ``DJI_0001_W``), if
-    what is left pairs all images, and in one way only.
+    Equal stems belong together. Where none is equal, the words that all names of one folder have
+    and none of the other are taken out (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and
+    ``DJI_0001_W``), if what is left pairs all images.
 
     Args:
         ir: folder of infrared images.
@@ -202,75 +201,40 @@ def _without_cameras(
     ir: dict[str, Path], vi: dict[str, Path]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """The files under what is left of their names, where that pairs all of them, else as given."""
-    if not (match := _by_what_is_left(ir, vi)):
-        return ir, vi
-    first, (one, two) = min(match.items())
-    text = f"no names are equal: {ir[one].name} is paired with {vi[two].name} as {first}"
-    text += f", and all {len(match)} pairs so" if len(match) > 1 else ""
-    warnings.warn(f"{text}; if that is wrong, {WAY_ON}", PairingWarning, stacklevel=3)
-    sides = zip((ir, vi), zip(*match.values(), strict=True), strict=True)
-    return tuple(
-        {name: files[stem] for name, stem in zip(match, stems, strict=True)}
-        for files, stems in sides
-    )
+    for words in (r"[^\W_]+", r"[^\W\d_]+"):  # IR_1 and VIS_1, then IR1 and V1
+        one, two = _cameras(words, ir, vi), _cameras(words, vi, ir)
+        if {re.sub(r"\d", "", word) for word in one} & {re.sub(r"\d", "", word) for word in two}:
+            continue  # two numbers or two days may tell the sides apart, not the cameras
+        ir_names, vi_names = _left(words, one, ir), _left(words, two, vi)
+        if not ir_names or ir_names.keys() != vi_names.keys():
+            continue
+        name = min(ir_names)
+        warnings.warn(
+            f"no names are equal: {ir_names[name].name} is paired with {vi_names[name].name} as "
+            f"{name}, others likewise; if that is wrong, {WAY_ON}",
+            PairingWarning,
+            stacklevel=3,
+        )
+        return ir_names, vi_names
+    return ir, vi
 
 
-class _Cut(NamedTuple):
-    """What is taken off at both ends of all names of a folder, in tokens, and what is left."""
-
-    before: list[str]
-    after: list[str]
-    left: dict[str, str]  # middle → stem
-
-
-def _by_what_is_left(ir: Sequence[str], vi: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Name → the two stems, where one cut of each side pairs all of them, else empty."""
-    if not ir or len(ir) != len(vi):
-        return {}
-    of_vi = {frozenset(cut.left): cut for cut in _cuts(vi)}
-    found = [(c, of_vi[key]) for c in _cuts(ir) if (key := frozenset(c.left)) in of_vi]
-    found.sort(key=lambda cuts: -len(next(iter(cuts[0].left))))  # first what takes off least
-    ways = {frozenset((cut.left[m], other.left[m]) for m in cut.left) for cut, other in found}
-    if len(ways) != 1 or not _only_sides_differ(*found[0], alone=len(ir) == 1):
-        return {}
-    one, two = found[0]
-    named = {middle.strip("-_ .") or middle: middle for middle in one.left}
-    if len(named) < len(one.left):
-        named = {middle: middle for middle in one.left}
-    return {name: (one.left[middle], two.left[middle]) for name, middle in named.items()}
+def _cameras(words: str, stems: Iterable[str], others: Iterable[str]) -> set[str]:
+    """The words, not numbers, that all of these names have and none of the others."""
+    found = [set(re.findall(words, stem)) for stem in stems]
+    common = set.intersection(*found) if found else set()
+    return {
+        w for w in common.difference(*(re.findall(words, o) for o in others)) if not w.isdigit()
+    }
 
 
-def _cuts(stems: Sequence[str]) -> list[_Cut]:
-    """All ways to take whole words or numbers off that all stems have in common."""
-    tokens = [re.findall(r"[^\W\d_]+|\d+|[\W_]", stem) for stem in stems]
-    first, shortest = tokens[0], min(map(len, tokens))
-    backwards = [words[::-1] for words in tokens]
-    heads, tails = (_shared(lists) for lists in (tokens, backwards))
-    cuts = []
-    for head in range(heads + 1):
-        for tail in range(min(tails, shortest - 1 - head) + 1):
-            middles = ["".join(words[head : len(words) - tail]) for words in tokens]
-            if all(any(map(str.isalnum, middle)) for middle in middles):
-                left = dict(zip(middles, stems, strict=True))
-                cuts.append(_Cut(first[:head], first[len(first) - tail :], left))
-    return cuts
-
-
-def _shared(lists: Sequence[list[str]]) -> int:
-    """How many leading elements all lists have in common."""
-    columns = zip(*lists, strict=False)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-
-
-def _only_sides_differ(ir: _Cut, vi: _Cut, *, alone: bool) -> bool:
-    """Whether what was taken off tells the two cameras apart, and not two numbers or days.
-
-    With one image a side nothing but the names speaks for the pair: then no number may differ.
-    """
-    before, after = _shared([ir.before, vi.before]), _shared([ir.after[::-1], vi.after[::-1]])
-    for cut in (ir, vi):
-        for part in ("".join(cut.before[before:]), "".join(cut.after[: len(cut.after) - after])):
-            digits, letters = (any(map(kind, part)) for kind in (str.isdigit, str.isalpha))
-            if digits and (alone or not letters):
-                return False
-    return True
+def _left(words: str, cameras: set[str], files: dict[str, Path]) -> dict[str, Path]:
+    """Name without these words → file; empty if that leaves nothing of one, or two alike."""
+    left = {}
+    for stem, path in files.items():
+        name = re.sub(words, lambda word: "" if word[0] in cameras else word[0], stem)
+        name = re.sub(r"([-_ .])\1+", r"\1", name).strip("-_ .")
+        if not re.search(r"[^\W_]", name):
+            return {}
+        left[name] = path
+    return left if len(left) == len(files) else {}

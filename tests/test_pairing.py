@@ -110,13 +110,13 @@ CAMERAS = {
     "both": (
         ["video-A-frame-000745-X", "video-A-frame-000750-X"],
         ["video-B-frame-000745-Y", "video-B-frame-000750-Y"],
-        ["frame-000745", "frame-000750"],
+        ["video-frame-000745", "video-frame-000750"],
     ),
     "hashes": (["k7Qz_5_x9", "k7Qz_6_x9"], ["p2_5", "p2_6"], ["5", "6"]),
     "no separator": (["IR1", "IR12"], ["V1", "V12"], ["1", "12"]),
     "words": (["ir-mug", "ir-road side"], ["vi-mug", "vi-road side"], ["mug", "road side"]),
     "one image": (["DJI_0001_T"], ["DJI_0001_W"], ["DJI_0001"]),
-    "one image, both": (["video-A-frame-7-X"], ["video-B-frame-7-Y"], ["frame-7"]),
+    "one image, both": (["video-A-frame-7-X"], ["video-B-frame-7-Y"], ["video-frame-7"]),
 }
 
 
