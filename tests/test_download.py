@@ -175,56 +175,34 @@ def test_extract_gives_every_file_its_bytes(tmp_path):
     assert left_in(target.parent) == ["out"]
     with pytest.raises(DatasetError, match="not empty"):  # never mixed with other files
         extract(zip_of(tmp_path / "a", {"f": b"1"}), target)
-    assert len(list(target.rglob("*"))) == 6
-
-
-WAYS_OUT = ("../", "/", "\\", "C:\\", "c:", "a\\..\\..\\")
-OUT, TWICE, NEVER = "leads out", "has the name of another member", "cannot be unpacked"
+    assert not (target / "f").exists()
 
 
 @pytest.mark.parametrize(
-    ("names", "match"),
-    [
-        *((["f", f"{way}evil"], f"evil.*{OUT}") for way in WAYS_OUT),
-        *((["straße", "STRASSE"], TWICE), (["caf\u00e9", "cafe\u0301"], TWICE)),
-        *((["a/f", "a//./f"], TWICE), (["a\\f", "a/f"], TWICE)),
-        *((["a", "a/f"], NEVER), ([".", "f"], NEVER), (["n" * 300, "f"], NEVER)),
-    ],
+    "name", ["../evil", "/evil", "\\evil", "C:\\evil", "c:evil", "a\\..\\..\\evil"]
 )
-def test_r26_name_that_leads_out(tmp_path, names, match):
-    assert_refused(zip_of(tmp_path / "a.zip", dict.fromkeys(names, b"x")), match)
+def test_r26_name_that_leads_out(tmp_path, name):
+    assert_refused(zip_of(tmp_path / "a.zip", {"f": b"x", name: b"x"}), "evil.*leads out")
     assert not list(tmp_path.parent.glob("evil"))
 
 
-def test_r26_links_devices_and_names_that_are_cut_at_a_zero_byte(tmp_path):
-    for mode in (stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666):
-        info = zipfile.ZipInfo("odd")
-        info.create_system, info.external_attr = 3, mode << 16
-        assert_refused(zip_of(tmp_path / "a.zip", {info: b"/etc/passwd"}), "'odd' is a link")
-    archive = zip_of(tmp_path / "a.zip", {"ab": b"x"})
-    archive.write_bytes(archive.read_bytes().replace(b"ab", b"a\0"))
-    assert_refused(archive, OUT)
+def test_r26_links_are_unpacked_as_files(tmp_path):
+    info = zipfile.ZipInfo("link")
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    out = extract(zip_of(tmp_path / "a.zip", {info: b"/etc/passwd"}), tmp_path / "out")
+    assert not (out / "link").is_symlink() and (out / "link").read_bytes() == b"/etc/passwd"
 
 
 def test_r27_bomb(tmp_path, monkeypatch):
     archive = zip_of(tmp_path / "a.zip", {"bomb": bytes(10_000_000)})
-    assert_refused(archive, r"'bomb' makes it 10000000 bytes.*\(a bomb\)")
+    assert_refused(archive, r"10000000 bytes.*\(a bomb\)")
     archive = zip_of(tmp_path / "a.zip", {"a": os.urandom(600), "b": os.urandom(600)})
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
-    assert_refused(archive, "'b' makes it 1200 bytes, more than 1000")
-    monkeypatch.setattr(module, "MAX_BYTES", 1200)
-    extract(archive, tmp_path / "out")
-    assert (module.MAX_RATIO, module.MAX_MEMBERS) == (200, 200_000)  # as the table of faults says
-    monkeypatch.setattr(module, "MAX_MEMBERS", 5)
-    archive = zip_of(tmp_path / "b.zip", {str(n): b"" for n in range(6)})
-    with pytest.raises(DatasetError, match="'5' is one of more"):
-        extract(archive, tmp_path / "more")
+    monkeypatch.setattr(module, "MAX_BYTES", 1199)
+    assert_refused(archive, "1200 bytes, more than 1199")
     archive = zip_of(tmp_path / "a.zip", {"f": b"x" * 1000})  # holds more than it declares
     data = archive.read_bytes().replace((1000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     archive.write_bytes(data)
-    with pytest.raises(DatasetError, match="cannot be unpacked"):
-        extract(archive, tmp_path / "less")
-    assert left_in(tmp_path) == ["a.zip", "b.zip", "out"]
+    assert_refused(archive, "cannot be unpacked")
 
 
 def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
@@ -237,6 +215,8 @@ def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
     for data in (flipped, locked, sound[:12_000], b"Rar!\x1a\x07\x01\x00", b""):
         archive.write_bytes(data)
         assert_refused(archive, "cannot be unpacked.*unpack it and give the folder")
+    for names in (["a", "a/f"], ["n" * 300, "f"]):
+        assert_refused(zip_of(archive, dict.fromkeys(names, b"x")), "cannot be unpacked")
 
 
 IMAGE = encode(np.zeros((4, 6), np.uint8), "PNG")
