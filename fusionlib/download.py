@@ -100,7 +100,7 @@ def download(
     note, archive = Path(root) / dataset / TERMS_FILE, Path(cache) / f"{dataset}.zip"
     if not note.is_file():
         print(f"{terms(dataset)}This note will be kept as {note}")
-    if source.url is not None:
+    if source.url:
         fetch(source.url, archive, offline=offline)
     elif not archive.is_file():
         raise DownloadError(

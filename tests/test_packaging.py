@@ -55,7 +55,8 @@ def test_what_the_package_needs_travels_with_it():
         path for pattern in given["fusionlib.data"] for path in (ROOT / "data").glob(pattern)
     ]
     folders = {path.relative_to(ROOT / "data").parts[0] for path in shipped}
-    files = {"palettes.csv", "published_results.csv", "published_weights.csv"}
+    tables = ("datasets", "palettes", "published_results", "published_weights")
+    files = {f"{table}.csv" for table in tables}
     assert folders == {"paper", "splits", "synthetic", "weights", *files}
 
 
