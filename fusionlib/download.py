@@ -41,7 +41,7 @@ def fetch(
         timeout: seconds to connect, and seconds of silence.
 
     Raises:
-        DownloadError: offline, network failure, a web page instead of a file, another hash.
+        DownloadError: offline, network failure, another hash, or no zip where none is known.
     """
     target = Path(target)
     if target.is_file() and (sha256 is None or file_sha256(target) == sha256):
@@ -55,7 +55,12 @@ def fetch(
         os.remove(temporary)  # readable by its owner alone; the new one has the usual rights
         options = {"progressbar": True, "chunk_size": 1 << 16, "timeout": timeout}
         pooch.HTTPDownloader(**options)(url, temporary, registry)
-        _refuse_pages(Path(temporary), sha256)
+        if sha256 is None and not zipfile.is_zipfile(temporary):
+            size = os.path.getsize(temporary)
+            raise ValueError(
+                f"what came ({size} bytes) is not a whole zip; look at it in a browser (a page "
+                f"that asks for a log-in, or a quota?)"
+            )
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,17 +70,6 @@ def fetch(
     except (OSError, ValueError) as error:  # all that requests and pooch raise
         raise DownloadError(f"{wanted}: {url} failed: {error}. Run again. {by_hand}") from error
     return target
-
-
-def _refuse_pages(file: Path, sha256: str | None) -> None:
-    """Raise ValueError for what a server sent, with status 200, instead of a file."""
-    with file.open("rb") as stream:
-        start = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-    got = f"({file.stat().st_size} bytes)"
-    if start.startswith(b"<"):
-        raise ValueError(f"a web page {got} came (log-in, quota?); look at it in a browser")
-    if sha256 is None and not zipfile.is_zipfile(file):
-        raise ValueError(f"what came {got} is not a whole zip")
 
 
 def download(
@@ -260,10 +254,7 @@ def _place(dataset: str, pairs: dict[str, Pair], folder: Path, stage: Path) -> N
             elif old.name != name or not filecmp.cmp(old, file, shallow=False):
                 raise DatasetError(f"{old} is there and differs from {file}: nothing was changed.")
     (stage / TERMS_FILE).write_text(terms(dataset), encoding="utf-8")
-    if not folder.exists():
-        stage.rename(folder)
-        return
     for staged in [path for path in stage.rglob("*") if path.is_file()]:
         path = folder / staged.relative_to(stage)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(staged, path)
