@@ -88,10 +88,13 @@ def pair_folders(
         raise PairError(f"{ir} and {vi} are one folder; give two, or {WAY_ON}")
     if not ir_files.keys() & vi_files:
         ir_files, vi_files = _without_cameras(ir_files, vi_files)
-    sides = (ir, ir_files, vi_files), (vi, vi_files, ir_files)
-    alone = [_alone(*side, left_out) for side in sides]
-    if any(alone) and on_bad == "error":
-        raise PairError(f"{'; '.join(filter(None, alone))}. {NO_PARTNER}")
+    alone = []
+    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
+        if orphans := sorted(files[key] for key in files.keys() - others):
+            left_out += [LeftOut(path, ALONE) for path in orphans]
+            alone.append(f"only in {folder}: {first_names([path.name for path in orphans])}")
+    if alone and on_bad == "error":
+        raise PairError(f"{'; '.join(alone)}. {NO_PARTNER}")
     both = sorted(ir_files.keys() & vi_files)
     return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in both]
 
@@ -110,10 +113,8 @@ def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PairError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise PairError(f"{path}: not a CSV in UTF-8 ({error})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairError(f"{path}: cannot be read as a CSV in UTF-8 ({error})") from error
     head = text.partition("\n")[0].lower()
     text = head + text[len(head) :]
     rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
@@ -150,11 +151,11 @@ def images_by_stem(
         key = unicodedata.normalize("NFC", path.stem)
         if not is_plain_name(key):
             raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
-        target = path.resolve() if path.is_symlink() and not follow_links else path
-        if target is not path and not target.is_relative_to(folder.resolve()):
+        is_link = path.is_symlink() and not follow_links
+        if is_link and not path.resolve().is_relative_to(folder.resolve()):
             raise PairError(
-                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
-                f"folder instead, or allow it with --follow-links"
+                f"{path} is a link out of its folder, to {path.resolve()}; copy the file, link the "
+                f"whole folder instead, or allow it with --follow-links"
             )
         if not path.is_file():
             raise PairError(f"{path}: not a file; remove it or give it another name")
@@ -186,15 +187,6 @@ def _why_no_image(path: Path) -> str:
     if path.suffix.lower() in SUFFIXES:
         return ""
     return "a folder" if path.is_dir() else f"none of {', '.join(SUFFIXES)}"
-
-
-def _alone(
-    folder: Path, files: dict[str, Path], others: dict[str, Path], left_out: list[LeftOut]
-) -> str:
-    """Which images of a folder have no partner, for a message; adds them to ``left_out``."""
-    orphans = sorted(files[key] for key in files.keys() - others)
-    left_out += [LeftOut(path, ALONE) for path in orphans]
-    return f"only in {folder}: {first_names([p.name for p in orphans])}" if orphans else ""
 
 
 def _without_cameras(
