@@ -123,7 +123,7 @@ def test_a_video_that_is_turned_is_fused_upright(fuse, tmp_path):
     assert np.array_equal(*(frames_of(tmp_path / f"{n}.mkv") for n in ("fused", "turned")))
 
 
-def test_r75_r65_refused_are_frames_by_number_targets_that_are_sources_and_no_pyav(
+def test_r65_r75_sources_as_targets_bad_frames_and_a_missing_pyav_are_refused(
     fuse, tmp_path, monkeypatch
 ):
     path = write_video(tmp_path / "ir.mkv", next(iter(random_frames())))
