@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
 
     A range that is to be found is one for all pairs, and is said on stderr.
     """
+    from fusionlib.decoding import FrameWarning
     from fusionlib.levels import find_range
 
     chosen = {name: getattr(options, name) for name in LEVELS}
@@ -108,9 +110,11 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
         if set(given) != {"auto"}:
             raise FusionError(f"--{side}-range {' '.join(map(str, given))}: LOW HIGH, or auto")
         paths = [getattr(pair, side) for pair in pairs]
-        if options.on_bad == "skip":
-            paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
-        low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FrameWarning)  # said where the pairs are read
+            if options.on_bad == "skip":
+                paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
+            low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
         print(f"found in {len(paths)} images: --{side}-range {low:g} {high:g}", file=sys.stderr)
     return chosen | limit
 

@@ -113,3 +113,12 @@ def test_passive_waiting_is_asked_for_before_torch_is_there():
         settings["env"] = kept | {"PYTHONPATH": str(REPOSITORY)} | given
         done = subprocess.run([sys.executable, "-c", code], **settings)
         assert done.stdout.splitlines()[-1] == used, done.stderr
+
+
+def test_a_pipe_that_is_closed_ends_quietly(tmp_path):
+    """As `fusionlib data status | head` closes it."""
+    settings = {"env": os.environ | {"PYTHONPATH": str(REPOSITORY)}, "cwd": tmp_path}
+    command = [sys.executable, "-m", "fusionlib", "data", "status"]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+    done.stdout.close()
+    assert done.stderr.read() == b"" and done.wait() == 1

@@ -287,6 +287,16 @@ def test_r62_one_range_is_found_for_a_folder_recorded_and_equal_to_giving_it(
     assert fuse("--on-bad", "skip", "--ir-range=auto", out="less")[0] == 0
 
 
+def test_r11_a_first_picture_is_said_once_also_if_a_range_is_looked_for(folders, fuse, out):
+    for path in list(folders[0].iterdir()):
+        image = Image.open(path)
+        image.save(path.with_suffix(".jpg"), "MPO", save_all=True, append_images=[image])
+        path.unlink()
+    status, _, said = fuse("--ir-range", "auto")
+    assert status == 0 and said.count("first of its 2 pictures") == 3
+    assert issues(out).count(("a", "frame")) == 1
+
+
 def test_r63_values_that_a_range_clips_stand_in_the_issues(fuse, out):
     status, _, said = fuse("--ir-range", "100", "200")
     assert status == 0 and said.count("clipped: ") == 6 and "become black" in said
