@@ -31,14 +31,11 @@ def test_r40_old_file_survives_a_broken_write(tmp_path, monkeypatch, call, error
         message = str(caught.value)
         assert str(path) in message and "No space left on device" in message
         assert "needs 16 bytes" in message
+        with pytest.raises(FusionError, match=r"missing/file cannot be written"):
+            write_atomically(tmp_path / "missing" / "file", b"data")
     monkeypatch.undo()
     write_atomically(path, b"newer and longer")
     assert path.read_bytes() == b"newer and longer" and list(tmp_path.iterdir()) == [path]
-
-
-def test_r40_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FusionError, match=r"missing/file cannot be written"):
-        write_atomically(tmp_path / "missing" / "file", b"data")
 
 
 def test_the_checksum_is_that_of_the_bytes(tmp_path):
@@ -80,6 +77,10 @@ def test_r28_r57_a_held_lock_is_refused_by_name_until_its_process_dies(holder, t
         refused = pytest.raises(DatasetError, match=f"process {holder.pid} is at work here")
         with refused, lock(path, DatasetError):
             pytest.fail("two hold the lock")
+    (tmp_path / "file").write_text("not a folder")
+    refused = pytest.raises(DatasetError, match="cannot be locked")
+    with refused, lock(tmp_path / "file" / "a.lock", DatasetError):
+        pytest.fail("there is no lock")
     holder.kill()
     holder.wait()
     with lock(path):
@@ -96,10 +97,3 @@ def test_r28_a_waiting_process_says_for_whom(holder, tmp_path, capsys):
     with lock(tmp_path / "x.lock", wait=True):
         assert holder.wait() == 0
     assert f"waiting for process {holder.pid}" in capsys.readouterr().err
-
-
-def test_r28_a_lock_that_cannot_be_made_is_a_named_error(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    path, refused = tmp_path / "file" / "a.lock", pytest.raises(DatasetError, match="be locked")
-    with refused, lock(path, DatasetError):
-        pytest.fail("there is no lock")

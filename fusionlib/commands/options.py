@@ -82,12 +82,9 @@ def spread_auto(arguments: Sequence[str]) -> list[str]:
     spread: list[str] = []
     for word in arguments:
         option, _, value = word.partition("=")
-        if option in RANGES and value == "auto":
-            spread += [option, "auto", "auto"]
-        elif word == "auto" and spread and spread[-1] in RANGES:
-            spread += ["auto", "auto"]
-        else:
-            spread.append(word)
+        spread += [option, value] if option in RANGES and value == "auto" else [word]
+        if spread[-1] == "auto" and spread[-2:-1] and spread[-2] in RANGES:
+            spread.append("auto")
     return spread
 
 

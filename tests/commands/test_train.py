@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fusionlib.__main__ import main
 from fusionlib.commands.options import check_device
 from fusionlib.weights import load_weights
 
@@ -111,7 +110,6 @@ def test_r69_without_validation_the_last_weights_are_named(cameras, run):
     status, said, _ = run("train", "--preset", "quick", *named, *rest)
     assert status == 0 and "12 train, 0 validate" in said and "quick uses 4 and 0" in said
     assert "last.safetensors: not validated" in said
-    assert load_weights(cameras / "out" / "last.safetensors").record["val_pairs"] == 0
 
 
 @pytest.mark.parametrize(
@@ -128,14 +126,6 @@ def test_r69_impossible_choices_of_pairs_are_explained(given, told, run):
     assert status == 2 and told in said
 
 
-@pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak", "--loss-weight"])
-@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
-def test_train_refuses_what_is_not_a_positive_number(option, value, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", f"{option}={value}"])
-    assert stopped.value.code == 2 and f"'{value}'" in capsys.readouterr().err
-
-
 def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda size, device: None)
     assert check_device("cuda") == torch.device("cuda")
@@ -143,18 +133,3 @@ def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     assert check_device("cuda") == torch.device("cuda", 1)
     assert check_device("cuda:0") == torch.device("cuda", 0)
     assert check_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.slow
-def test_a_full_vit_b_32_from_a_local_file_trains_and_fuses(pair, tmp_path, run):
-    torch.manual_seed(0)
-    file = tmp_path / "vit.safetensors"
-    save_file(open_clip.create_model("ViT-B-32").state_dict(), file)
-    clip = ("--encoder", f"ViT-B-32/{file}")
-    trained = ("--data-root", "synthetic", "--out", tmp_path / "trained")
-    assert run(*QUICK, *trained, *clip)[0] == 0
-    weights = tmp_path / "trained" / "best.safetensors"
-    fuse = ("fuse", *pair, "-o", tmp_path / "fused.png", *clip)
-    assert run(*fuse, "--weights", weights)[0] == 0
-    status, _, said = run(*fuse)  # the shipped weights know another encoder
-    assert status == 2 and "'embedded'" in said and "fusionlib train --encoder" in said
