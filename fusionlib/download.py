@@ -1,6 +1,5 @@
 """Fetch files, unpack zips, and bring a dataset into ``<root>/<Dataset>/{ir,vi}/``."""
 
-import filecmp
 import os
 import re
 import shutil
@@ -10,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import pooch
 
-from fusionlib.datasets import DATASETS, REAL, check_pair
+from fusionlib.datasets import DATASETS, OURS, REAL, check_pair, find_pairs
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
-from fusionlib.pairing import ALONE, Pair, first_names, images_by_stem, pair_folders
+from fusionlib.pairing import ALONE, Pair, first_names, pair_folders
 
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
@@ -166,7 +165,7 @@ def prepare(
     """Copy a dataset from its official zip or folder to ``<root>/<dataset>/{ir,vi}``.
 
     The owner's folders are found anywhere below the source, in any case of letters, and paired by
-    name. Files keep their bytes, nothing different is overwritten, the terms go to ``TERMS.txt``.
+    name. Files keep their bytes, a dataset that is there stays, the terms go to ``TERMS.txt``.
 
     Args:
         dataset: one of `REAL`.
@@ -178,7 +177,7 @@ def prepare(
         Number of pairs in place.
 
     Raises:
-        DatasetError: layout not found, orphans, sizes that differ, other files are there.
+        DatasetError: layout not found, orphans, sizes that differ, other pairs are there.
         PairError: one name twice in a folder, or a link out of it.
     """
     source, root = Path(source), Path(root)
@@ -194,7 +193,7 @@ def prepare(
             if source.is_file():
                 source = extract(source, Path(work) / "unpacked")
             pairs = _find_pairs(dataset, source, skip_orphans)
-            _place(dataset, pairs, root / dataset, Path(work) / "staged")
+            _place(pairs, root, dataset, Path(work) / "staged")
     except OSError as error:
         raise DatasetError(f"{dataset} could not be put under {root}: {error}") from error
     return len(pairs)
@@ -239,22 +238,19 @@ def _halves(dataset: str, source: Path) -> list[tuple[Path, Path]]:
     return list(found)
 
 
-def _place(dataset: str, pairs: dict[str, Pair], folder: Path, stage: Path) -> None:
-    """Copy the pairs to ``stage``, then move them into ``folder``; what is there stays."""
-    for side in ("ir", "vi"):
+def _place(pairs: dict[str, Pair], root: Path, dataset: str, stage: Path) -> None:
+    """Copy the pairs to ``stage``, which becomes the dataset's folder; one that is there stays."""
+    if there := find_pairs(root, dataset):
+        if pairs.keys() <= {pair.name.casefold() for pair in there}:
+            return
+        raise DatasetError(
+            f"{root / dataset} is there, with other pairs: nothing was changed. Move it away, or "
+            f"give another folder for datasets."
+        )
+    for side in OURS:
         (stage / side).mkdir(parents=True)
-        there = images_by_stem(folder / side) if (folder / side).is_dir() else {}
-        there = {stem.casefold(): path for stem, path in there.items()}
-        for key, pair in pairs.items():
+        for pair in pairs.values():
             file: Path = getattr(pair, side)
-            name = pair.name + file.suffix
-            old = there.get(key)
-            if old is None:
-                shutil.copyfile(file, stage / side / name)
-            elif old.name != name or not filecmp.cmp(old, file, shallow=False):
-                raise DatasetError(f"{old} is there and differs from {file}: nothing was changed.")
+            shutil.copyfile(file, stage / side / f"{pair.name}{file.suffix}")
     (stage / TERMS_FILE).write_text(terms(dataset), encoding="utf-8")
-    for staged in [path for path in stage.rglob("*") if path.is_file()]:
-        path = folder / staged.relative_to(stage)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staged, path)
+    stage.rename(root / dataset)
