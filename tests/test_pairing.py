@@ -74,25 +74,6 @@ def test_r19_line_breaks_and_separators_are_refused(folders, name):
         pair_folders(*folders)
 
 
-def test_r67_every_file_without_a_pair_is_named_with_the_reason(folders):
-    ir, vi = folders
-    touch(ir, "a.png", "a.jp2", ".DS_Store", "b.png")
-    touch(vi, "a.jpg", "c.tif", "labels.json")
-    touch(vi / "more", "d.png")
-    left_out = []
-    [pair] = pair_folders(*folders, on_bad="skip", left_out=left_out)
-    assert pair == Pair("", "a", ir / "a.png", vi / "a.jpg")
-    reasons = {path.relative_to(ir.parent).as_posix(): reason for path, reason in left_out}
-    assert reasons.pop("ir/a.jp2").startswith("none of .png, ")
-    assert reasons.pop("vi/labels.json").startswith("none of .png, ")
-    assert reasons == {
-        "ir/.DS_Store": "hidden",
-        "ir/b.png": "no partner of that name",
-        "vi/c.tif": "no partner of that name",
-        "vi/more": "a folder",
-    }
-
-
 CAMERAS = {
     "beginning": (["IR_0001", "IR_0002"], ["VIS_0001", "VIS_0002"], ["0001", "0002"]),
     "end": (["DJI_0001_T", "DJI_0002_T"], ["DJI_0001_W", "DJI_0002_W"], ["DJI_0001", "DJI_0002"]),

@@ -133,28 +133,24 @@ def test_r04_damaged_pairs_are_left_out_on_request_and_reported(folders, fuse, o
     assert sorted(path.stem for path in out.glob("*.png")) == ["a", "c"]
 
 
-def test_r18_linked_images_are_read_on_request(folders, fuse, tmp_path):
-    target = folders[0] / "a.png"
-    target.rename(tmp_path / "elsewhere.png")
-    target.symlink_to(tmp_path / "elsewhere.png")
-    status, _, told = fuse()
-    assert status == 2 and "--follow-links" in told
-    assert fuse("--follow-links")[0] == 0
-
-
 def test_r67_files_left_out_are_named_with_the_reason(folders, fuse, tmp_path, out):
-    (folders[0] / "scan.jp2").touch()
-    (folders[1] / "Thumbs.db").touch()
+    for name in ("scan.jp2", ".hidden.png"):
+        (folders[0] / name).touch()
+    (folders[1] / "more").mkdir()
     save_image(folders[0] / "lonely.png", np.zeros((9, 9)))
+    (folders[0] / "a.png").rename(tmp_path / "elsewhere.png")
+    (folders[0] / "a.png").symlink_to(tmp_path / "elsewhere.png")
     status, _, said = fuse()
-    assert status == 2 and "only in" in said and "lonely.png" in said and "--pairs" in said
-    status, said, noted = fuse("--on-bad", "skip")
+    assert status == 2 and "--follow-links" in said  # row 18
+    status, _, said = fuse("--follow-links")
+    assert status == 2 and "only in" in said and "lonely.png" in said
+    assert "--on-bad skip" in said and "--pairs list.csv" in said
+    status, said, noted = fuse("--on-bad", "skip", "--follow-links")
     assert status == 0 and "3 of 3 images" in said
-    names = ["scan.jp2", "Thumbs.db", "lonely.png"]
+    names = [".hidden.png", "scan.jp2", "more", "lonely.png"]
     assert issues(out) == [(name, "left out") for name in names]
-    for name in names:
-        assert f"left out: {name}: {tmp_path}" in noted
-    assert "none of .png, .jpg" in noted and "no partner of that name" in noted
+    for name, reason in zip(names, ("hidden", "none of", "a folder", "no partner"), strict=True):
+        assert f"/{name}: {reason}" in noted
 
 
 def test_r67_nothing_fused_is_an_error(folders, fuse, tmp_path, out):
@@ -238,17 +234,13 @@ def test_r71_other_options_are_refused_with_the_difference(fuse, out):
     assert status == 2 and "says what made" in said
 
 
-def test_r71_results_of_an_older_run_with_other_options_are_made_anew(fuse, out):
+def test_r71_results_of_other_options_or_sources_are_made_anew(folders, fuse, out):
     assert fuse("--grey")[0] == 0
     for path in out.iterdir():  # fused anew in colour, which stopped after the first
         os.utime(path, ns=(0, 0))
     (out / "fused.json").write_text(f"{json.dumps(record(out) | {'grey': False}, indent=1)}\n")
     assert fuse("--skip-existing")[0] == 0
     assert {Image.open(path).mode for path in out.glob("*.png")} == {"RGB"}
-
-
-def test_r71_results_of_other_sources_are_made_anew(folders, fuse, out):
-    assert fuse()[0] == 0
     whole = contents(out)
     source = Image.open(folders[0] / "b.png")
     source.transpose(Image.Transpose.ROTATE_180).save(folders[0] / "b.png")

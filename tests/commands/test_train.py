@@ -1,9 +1,6 @@
 """``fusionlib train``"""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
@@ -54,24 +51,6 @@ def test_r35_train_with_a_local_clip_then_fuse_with_it_and_with_no_other(
     assert status == 0 and "going on after step 2 of 2" in said
 
 
-def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path):
-    """And draws no bar if tqdm is told to be silent."""
-    given = ("--batch", "1", "--crop", "48", "--lr-peak", "2e-4", "--loss-weight", "0.7")
-    command = [sys.executable, "-m", "fusionlib", "train", "--preset", "quick", "--steps", "1"]
-    done = subprocess.run(
-        [*command, "--data-root", "synthetic", "--out", str(tmp_path), *given],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TQDM_DISABLE": "1"},
-        check=True,
-    )
-    assert done.stdout.startswith("as asked: training on the synthetic scenes")
-    assert done.stderr == ""
-    config = load_weights(tmp_path / "last.safetensors").record["config"]
-    names = ("steps", "batch", "crop", "lr_peak", "loss_weight")
-    assert [config[key] for key in names] == [1, 1, 48, 2e-4, 0.7]
-
-
 @pytest.fixture
 def cameras(tmp_path):
     """A data root with twelve own pairs, MyCams, whose infrared images are raw counts."""
@@ -87,11 +66,14 @@ def cameras(tmp_path):
 def test_r69_training_on_own_pairs_says_and_records_how_they_were_divided(cameras, run):
     pairs = ("--pairs", cameras / "MyCams" / "ir", cameras / "MyCams" / "vi")
     rest = ("--steps", 1, "--batch", 1, "--crop", 48, "--ir-range", 7000, 7255)
+    rest += ("--lr-peak", "2e-4", "--loss-weight", "0.7")
     out = ("--out", cameras / "out")
     status, said, told = run("train", "--preset", "cpu", *pairs, *rest, *out, "--val-share", 0.25)
     assert status == 0, told
     assert "MyCams: your own pairs, 9 train, 3 validate (--val-share), none is a test pair" in said
     record = load_weights(cameras / "out" / "last.safetensors").record
+    names = ("steps", "batch", "crop", "lr_peak", "loss_weight")
+    assert [record["config"][key] for key in names] == [1, 1, 48, 2e-4, 0.7]
     assert record["train_pairs"] == {"MyCams": 9} and record["val_pairs"] == 3
     (division,) = record["division"]
     assert division["folders"] == ["MyCams/ir", "MyCams/vi"]
