@@ -172,14 +172,12 @@ def test_r27_bomb(tmp_path, monkeypatch):
     assert_refused(archive, "cannot be unpacked")
 
 
-def test_damaged_and_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
-    archive = zip_of(tmp_path / "a.zip", {"f": os.urandom(9000), "g": os.urandom(9000)})
-    sound = archive.read_bytes()
-    flipped, locked = bytearray(sound), bytearray(sound)
-    flipped[12_000] ^= 0xFF
+def test_encrypted_zips_and_other_archives_leave_nothing(tmp_path):
+    archive = zip_of(tmp_path / "a.zip", {"f": os.urandom(9000)})
+    locked = bytearray(archive.read_bytes())
     locked[6] |= 1
     locked[locked.index(b"PK\1\2") + 8] |= 1
-    for data in (flipped, locked, sound[:12_000], b"Rar!\x1a\x07\x01\x00", b""):
+    for data in (locked, b"Rar!\x1a\x07\x01\x00", b""):
         archive.write_bytes(data)
         assert_refused(archive, "cannot be unpacked.*unpack it and give the folder")
     for names in (["a", "a/f"], ["n" * 300, "f"]):

@@ -16,7 +16,6 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def numbers(version):
@@ -58,12 +57,6 @@ def test_what_the_package_needs_travels_with_it():
     tables = ("datasets", "palettes", "published_results", "published_weights")
     files = {f"{table}.csv" for table in tables}
     assert folders == {"paper", "splits", "synthetic", "weights", *files}
-
-
-def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = re.findall(r"^make ([a-z-]+)", done.stdout, re.M)
-    assert sorted(listed) == sorted(re.search(r"\.PHONY: (.*)", MAKEFILE).group(1).split())
 
 
 def test_the_library_needs_no_package_of_the_extra():

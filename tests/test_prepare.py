@@ -132,20 +132,6 @@ def test_prepare_refuses_one_name_twice_and_pairs_that_do_not_fit(tmp_path):
     assert not (tmp_path / "root" / "M3FD").exists()
 
 
-def test_prepare_on_a_full_disk_leaves_no_half_dataset(tmp_path, monkeypatch):
-    (source, _), copied = official(tmp_path / "source"), []
-
-    def full(one, two):
-        copied.append(Path(two).write_bytes(b"half"))
-        if len(copied) == 3:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(DatasetError, match="No space left"):
-        prepare("MSRS", source, tmp_path / "root")
-    assert [f.name for f in (tmp_path / "root").iterdir()] == [".MSRS.lock"]
-
-
 def test_prepare_names_wrong_arguments(tmp_path):
     half = ("cropinfrared/a.png", "crop_HR_visible/a.png")
     scenes = [f"TNO/Athena/{scene}/{name}.bmp" for scene in "ab" for name in ("IR_1", "VIS_1")]

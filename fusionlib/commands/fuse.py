@@ -203,11 +203,14 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
             f"or another folder, or leave out --skip-existing"
         )
 
-    def needs(pair) -> list[Path]:  # what is older, another run has left
-        return [path, *(source for source in (pair.ir, pair.vi) if source.exists())]
+    began = path.stat().st_mtime_ns  # what is older, a run with other options has left
 
-    changed = {t: max(p.stat().st_mtime_ns for p in needs(targets[t])) for t in there}
-    return {target for target in there if target.stat().st_mtime_ns >= changed[target]}
+    def is_newest(target: Path) -> bool:
+        pair = targets[target]
+        changed = [side.stat().st_mtime_ns for side in (pair.ir, pair.vi) if side.exists()]
+        return target.stat().st_mtime_ns >= max(began, *changed)
+
+    return {target for target in there if is_newest(target)}
 
 
 def _report(what: str, issues: list, fuser) -> None:

@@ -42,10 +42,3 @@ def test_prepare_brings_an_official_folder_into_place(tmp_path, run):
     status, said, _ = run("data", "prepare", "RoadScene", official, "--root", root)
     assert status == 0 and said.endswith("RoadScene: 1 pair\n")
     assert (root / "RoadScene" / "vi" / "FLIR_1.png").is_file()
-
-
-def test_download_says_where_the_rest_is_to_be_had(tmp_path, run):
-    status, _, said = run("data", "download", "LLVIP", "TNO", "--root", tmp_path, "--offline")
-    assert status == 2
-    assert "bupt-ai-cz.github.io/LLVIP" in said and "figshare.com" in said
-    assert "python -m fusionlib data prepare LLVIP" in said

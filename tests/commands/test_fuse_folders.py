@@ -93,25 +93,19 @@ def test_r65_a_target_that_is_a_source_is_an_error_by_any_spelling(
     assert contents(tmp_path) == before
 
 
-def test_r65_the_folder_of_sources_is_no_place_for_results(folders, fuse, tmp_path, run):
+def test_r65_the_folder_of_sources_is_no_place_for_results(folders, fuse, tmp_path, run, out):
     (tmp_path / "list.csv").write_text("ir,vi,name\nir/a.png,vi/a.png,new\n")
     (tmp_path / "link").symlink_to(tmp_path / "vi")
     before = contents(tmp_path)
-    told = [fuse(out=out) for out in ("ir", "link", "ir/../vi")]
+    told = [fuse(out=name) for name in ("ir", "link", "ir/../vi")]
     told += [run("fuse", "--pairs", tmp_path / "list.csv", "-o", tmp_path / "ir")]
     for status, _, said in told:
         assert status == 2 and "folder of source images" in said
-    assert contents(tmp_path) == before
-
-
-def test_r65_a_link_in_the_result_folder_to_a_source_is_found_before_anything_is_written(
-    folders, fuse, tmp_path, out
-):
     out.mkdir()
     (out / "c.png").symlink_to(folders[1] / "b.png")
-    before = contents(tmp_path)
     status, _, said = fuse()
     assert status == 2 and "is the source" in said and "b.png" in said
+    (out / "c.png").unlink()
     assert contents(tmp_path) == before
 
 
