@@ -2,7 +2,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -85,15 +84,3 @@ def test_r28_r57_a_held_lock_is_refused_by_name_until_its_process_dies(holder, t
     holder.wait()
     with lock(path):
         assert path.read_text() == f"{os.getpid()}\n"
-
-
-def test_r28_a_waiting_process_says_for_whom(holder, tmp_path, capsys):
-
-    def release():
-        holder.stdin.write("\n")
-        holder.stdin.flush()
-
-    threading.Timer(0.5, release).start()
-    with lock(tmp_path / "x.lock", wait=True):
-        assert holder.wait() == 0
-    assert f"waiting for process {holder.pid}" in capsys.readouterr().err

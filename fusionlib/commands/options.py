@@ -164,6 +164,12 @@ def given_levels(options: argparse.Namespace, pairs: list) -> dict[str, object]:
     return {k: v for k, v in levels.items() if v is not None and v is not False and v != "grey"}
 
 
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """The option ``--data-root``."""
+    root = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
+    parser.add_argument("--data-root", help=root)  # no Path: ./synthetic is a folder
+
+
 def add_model(parser: argparse.ArgumentParser, default: str) -> None:
     """The options ``--encoder`` and ``--device``."""
     parser.add_argument(

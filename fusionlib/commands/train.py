@@ -11,6 +11,7 @@ from fusionlib.commands.options import (
     PRECISIONS,
     SEED,
     SHARE,
+    add_data_root,
     add_flags,
     add_levels,
     add_model,
@@ -56,8 +57,7 @@ def add(commands) -> None:
         "--force-resume": "go on though recipe, data or code changed",
     }
     add_flags(train, flags)
-    root = "folder, or 'synthetic' for the drawn scenes (default: $FUSIONLIB_DATA or data/images)"
-    train.add_argument("--data-root", help=root)  # no Path: ./synthetic is a folder
+    add_data_root(train)
     train.add_argument(
         "--dataset", nargs="+", help="folders of the data root, your own too (default: the paper's)"
     )
