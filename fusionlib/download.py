@@ -18,7 +18,6 @@ CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
 MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
 TERMS_FILE = "TERMS.txt"
-BY_HAND = "python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
 NO_PAIRS = ("detection", "__macosx")  # folders of MSRS (labelled scenes) and of macOS's zips
 
 
@@ -97,8 +96,9 @@ def download(
         fetch(source.url, archive, offline=offline)
     elif not archive.is_file():
         raise DownloadError(
-            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}. Then:"
-            f" {BY_HAND.format(dataset=dataset)}. Or save a zip as {archive} and run this again."
+            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}. Then: "
+            f"python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>. "
+            f"Or save a zip as {archive} and run this again."
         )
     return prepare(dataset, archive, root)
 

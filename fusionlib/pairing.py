@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from fusionlib.errors import DatasetError, PairError
 from fusionlib.images import SUFFIXES
@@ -23,13 +23,6 @@ NO_PARTNER = (
 
 class PairingWarning(UserWarning):
     """Images were paired by something other than equal names."""
-
-
-class LeftOut(NamedTuple):
-    """A file that is in no pair, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def pair_folders(
     *,
     follow_links: bool = False,
     on_bad: Literal["error", "skip"] = "error",
-    left_out: list[LeftOut] | None = None,
+    left_out: list[tuple[Path, str]] | None = None,
 ) -> list[Pair]:
     """Match the images of two folders by name (never by position), sorted by name.
 
@@ -72,7 +65,7 @@ def pair_folders(
         dataset: written into the pairs.
         follow_links: accept images that are links to files outside their folder.
         on_bad: images without a partner are an error, or left out.
-        left_out: if given, gets every file of the folders that is in no pair.
+        left_out: if given, gets every file of the folders that is in no pair, and why.
 
     Raises:
         PairError: images without a partner, two images with one stem, a link out of the folder,
@@ -91,7 +84,7 @@ def pair_folders(
     alone = []
     for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
         if orphans := sorted(files[key] for key in files.keys() - others):
-            left_out += [LeftOut(path, ALONE) for path in orphans]
+            left_out += [(path, ALONE) for path in orphans]
             alone.append(f"only in {folder}: {first_names([path.name for path in orphans])}")
     if alone and on_bad == "error":
         raise PairError(f"{'; '.join(alone)}. {NO_PARTNER}")
@@ -136,7 +129,7 @@ def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
 
 
 def images_by_stem(
-    folder: Path, follow_links: bool = False, left_out: list[LeftOut] | None = None
+    folder: Path, follow_links: bool = False, left_out: list[tuple[Path, str]] | None = None
 ) -> dict[str, Path]:
     """Normalised stem → file; see `pair_folders`."""
     if not folder.is_dir():
@@ -146,7 +139,7 @@ def images_by_stem(
     for path in sorted(folder.iterdir()):
         if reason := _why_no_image(path):
             if left_out is not None:
-                left_out.append(LeftOut(path, reason))
+                left_out.append((path, reason))
             continue
         key = unicodedata.normalize("NFC", path.stem)
         if not is_plain_name(key):
