@@ -1,8 +1,11 @@
 """Fetch files, unpack zips, and bring a dataset into ``<root>/<Dataset>/{ir,vi}/``."""
 
 import os
+import posixpath
 import re
 import shutil
+import stat
+import unicodedata
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +20,7 @@ from fusionlib.pairing import ALONE, Pair, first_names, pair_folders
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
 MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
+MAX_MEMBERS = 200_000
 TERMS_FILE = "TERMS.txt"
 NO_PAIRS = ("detection", "__macosx")  # folders of MSRS (labelled scenes) and of macOS's zips
 
@@ -119,8 +123,8 @@ def extract(archive: Path | str, folder: Path | str) -> Path:
     """Unpack a zip that nobody vouches for into a new folder: all of it or nothing.
 
     Raises:
-        DatasetError: damaged, encrypted, no zip, a bomb, a member that leads out of the folder, or
-            something of the name of ``folder`` is there.
+        DatasetError: damaged, encrypted, no zip, a bomb, a member that is a link or leads out of
+            the folder, two members of one name, or something of the name of ``folder`` is there.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -131,7 +135,7 @@ def extract(archive: Path | str, folder: Path | str) -> Path:
         ):
             _check_members(box, archive)
             partial = Path(work) / "unpacked"
-            box.extractall(partial)  # links become files; no member gives more than it declares
+            box.extractall(partial)  # no member gives more than it declares
             partial.rename(folder)
     except FusionError:
         raise
@@ -144,18 +148,28 @@ def extract(archive: Path | str, folder: Path | str) -> Path:
 
 
 def _check_members(box: zipfile.ZipFile, archive: Path) -> None:
-    """Raise DatasetError if a member leads out of the folder, or all together are too large."""
-    for member in box.infolist():
-        name = member.filename.replace("\\", "/")
-        if re.match("/|[A-Za-z]:", name) or ".." in name.split("/"):
-            raise DatasetError(
-                f"{archive}: nothing was unpacked: {member.filename!r} leads out of the folder."
-            )
-    size = sum(member.file_size for member in box.infolist())
+    """Raise DatasetError if one of the members is not harmless, or all together are too large."""
+    members, seen = box.infolist(), set()
+    for member in members:
+        name = posixpath.normpath(member.filename.replace("\\", "/"))
+        key = unicodedata.normalize("NFC", name).casefold()
+        kind, fault = stat.S_IFMT(member.external_attr >> 16), None
+        if re.match(r"/|[A-Za-z]:|\.\.(/|$)", name):
+            fault = "leads out of the folder"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            fault = "is a link or a device"
+        elif key in seen:
+            fault = "has the name of another member"
+        if fault:
+            raise DatasetError(f"{archive}: nothing was unpacked: {member.filename!r} {fault}.")
+        if not member.is_dir():
+            seen.add(key)
+    size = sum(member.file_size for member in members)
     limit = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
-    if size > limit:
+    if size > limit or len(members) > MAX_MEMBERS:
         raise DatasetError(
-            f"{archive}: nothing was unpacked: {size} bytes, more than {limit} (a bomb)."
+            f"{archive}: nothing was unpacked: {len(members)} members of {size} bytes, more than "
+            f"{MAX_MEMBERS} or {limit} (a bomb)."
         )
 
 
