@@ -1,4 +1,3 @@
-import hashlib
 import os
 import subprocess
 import sys
@@ -7,7 +6,7 @@ import pytest
 
 from fusionlib import files
 from fusionlib.errors import DatasetError, FusionError
-from fusionlib.files import file_sha256, lock, write_atomically
+from fusionlib.files import lock, write_atomically
 
 
 class Killed(BaseException):
@@ -35,12 +34,6 @@ def test_r40_old_file_survives_a_broken_write(tmp_path, monkeypatch, call, error
     monkeypatch.undo()
     write_atomically(path, b"newer and longer")
     assert path.read_bytes() == b"newer and longer" and list(tmp_path.iterdir()) == [path]
-
-
-def test_the_checksum_is_that_of_the_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(b"abc")
-    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
-    assert file_sha256(tmp_path / "file") == known == hashlib.sha256(b"abc").hexdigest()
 
 
 # ---- locks

@@ -11,23 +11,6 @@ from fusionlib.files import REPOSITORY
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("evaluate", "results", "--dataset", "TNO", "--data-root", "synthetic"),
-        ("data", "prepare", "TNO", "archive.zip", "--root", "synthetic"),
-        ("data", "download", "TNO", "--root", "synthetic", "--offline"),
-    ],
-)
-def test_what_needs_datasets_refuses_the_drawn_scenes_and_makes_no_folder(
-    arguments, tmp_path, run, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    status, _, told = run(*arguments)
-    assert status == 2 and "means the drawn scenes" in told and "./synthetic" in told
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["fuse", "a", "b", "-o", "c.png", "--ir-range", "nan", "1"], "ir_range"),
