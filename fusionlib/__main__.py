@@ -27,11 +27,16 @@ def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a pipe on Windows cannot encode, such as λ
             stream.reconfigure(errors="replace")
-    options = parser.parse_args(spread_auto(sys.argv[1:] if arguments is None else arguments))
+    arguments = spread_auto(sys.argv[1:] if arguments is None else arguments)
     try:
+        options = parser.parse_args(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             options.command(options)
+        sys.stdout.flush()  # so that a closed pipe is noticed here
+    except BrokenPipeError:  # `… | head`: Python's documentation asks for this, else exit warns
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

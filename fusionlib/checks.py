@@ -9,9 +9,8 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -38,8 +37,7 @@ LEAST_SIDE = 48  # smaller images have too few edges to tell
 AGREEMENT = 0.015  # of the width, by which shifts of the whole and of its parts may differ
 
 
-@dataclass(frozen=True)
-class Issue:
+class Issue(NamedTuple):
     """One row of ``issues.csv``.
 
     Attributes:
@@ -58,19 +56,19 @@ class Issue:
 
 def require_apart(targets: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise FusionError if a target is a source by any spelling or link: it would be lost."""
-    files: dict[tuple[int, int], Path] = {}
-    for source in sources:
-        with suppress(OSError):  # one that is not there is reported where it is read
-            found = source.stat()
-            files[found.st_dev, found.st_ino] = source
-    for target in targets:
-        with suppress(OSError):
-            found = target.stat()
-            if source := files.get((found.st_dev, found.st_ino)):
-                raise FusionError(
-                    f"{target} is the source {source} itself, which would be lost; give -o "
-                    f"another name or folder"
-                )
+
+    def files(paths: Iterable[Path]) -> Iterator[tuple[tuple[int, int], Path]]:
+        for path in paths:
+            with suppress(OSError):  # a source that is not there is reported where it is read
+                yield (path.stat().st_dev, path.stat().st_ino), path
+
+    found = dict(files(sources))
+    for key, target in files(targets):
+        if key in found:
+            raise FusionError(
+                f"{target} is the source {found[key]} itself, which would be lost; give -o another "
+                f"name or folder"
+            )
 
 
 def require_fitting(
@@ -79,10 +77,8 @@ def require_fitting(
     """Raise PairError if the headers show pairs that cannot be read, or of differing sizes."""
     reasons = [check_pair(pair, resize=resize, frame=frame) for pair in pairs]
     if wrong := [reason for reason in reasons if reason]:
-        more = (
-            f"; {len(wrong)} of {len(pairs)} pairs cannot be fused, --on-bad skip leaves them out"
-        )
-        raise PairError(f"{wrong[0]}{more if len(pairs) > 1 else ''}")
+        more = f"{len(wrong)} of {len(pairs)} pairs cannot be fused, --on-bad skip leaves them out"
+        raise PairError(f"{wrong[0]}; {more}" if len(pairs) > 1 else wrong[0])
 
 
 def read_pairs(
@@ -142,33 +138,27 @@ def _read(pair: Pair, reading: dict) -> tuple[Array, Array, list[tuple[str, str]
         for category in NOTED:
             warnings.simplefilter("always", category)
         ir, vi = load_pair(pair, **reading)
-    notes = []
-    for warning in caught:
-        if warning.category in NOTED:
-            notes.append((NOTED[warning.category], str(warning.message)))
-        else:  # not ours to keep
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+    notes = [(NOTED[w.category], str(w.message)) for w in caught if w.category in NOTED]
+    for other in (warning for warning in caught if warning.category not in NOTED):
+        warnings.warn(other.message, stacklevel=3)
     if reading.get("resize") and (size := image_size(pair.ir, reading.get("frame"))) != ir.shape:
-        notes.append(
-            ("resized", "infrared from {}×{} to {}×{}".format(*size[::-1], *ir.shape[::-1]))
-        )
+        (old_height, old_width), (height, width) = size, ir.shape
+        text = f"infrared from {old_width}×{old_height} to {width}×{height}"
+        notes.append(("resized", text))
         if text := aspect(size, ir.shape):
             notes.append(("stretched", text))
     moved = shift(ir, luma(vi))
     if moved is not None and np.hypot(*moved) > MAX_SHIFT:
-        detail = "the halves seem to be {:+.0%} across and {:+.0%} down apart".format(*moved)
-        notes.append(("misaligned", f"possibly: {detail}"))
+        text = "possibly: the halves seem to be {:+.0%} across and {:+.0%} down apart"
+        notes.append(("misaligned", text.format(*moved)))
     return ir, vi, notes
 
 
 def _has_colour(path: Path) -> bool | None:
     """Whether a file has colour; None if it cannot be read without a range, or at all."""
-    try:
+    with warnings.catch_warnings(), suppress(ImageError):
+        warnings.simplefilter("ignore")  # said where the pair is read
         return not is_grey(read_vi(path))
-    except ImageError:
-        return None
 
 
 def shift(ir: Array, vi: Array) -> tuple[float, float] | None:
@@ -258,11 +248,8 @@ def summary(issues: Sequence[Issue]) -> str:
 
 def write_issues(path: Path | str, issues: Sequence[Issue]) -> Path:
     """Write issues as CSV; without any, the heading alone says that there are none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Issue))
-    writer.writerows(astuple(issue) for issue in issues)
-    path = Path(path)
+    text, path = io.StringIO(), Path(path)
+    csv.writer(text, lineterminator="\n").writerows([Issue._fields, *issues])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.getvalue().encode(errors="replace"))
     return path

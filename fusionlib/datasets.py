@@ -1,5 +1,6 @@
 """The five datasets: where their files are, which belong together, which train and which test."""
 
+import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Dataset:
         pinned: names that are always test pairs (shown in the paper's figures).
         page: the owner's.
         terms: in one line.
-        url: of the zip, where a program can fetch it.
+        url: of the zip, where a program can fetch it, else empty.
         how: what to do on the page, where none can.
     """
 
@@ -41,68 +42,25 @@ class Dataset:
     train: int
     test: int
     layouts: tuple[tuple[str, str], ...]
-    scene: int = 0
-    pinned: tuple[str, ...] = ()
-    page: str = ""
-    terms: str = ""
-    url: str | None = None
-    how: str = ""
+    scene: int
+    pinned: tuple[str, ...]
+    page: str
+    terms: str
+    url: str
+    how: str
 
 
-_OURS, _GITHUB = ("ir", "vi"), "https://github.com"
-_ALL = (
-    Dataset(
-        "RoadScene",
-        train=200,
-        test=20,
-        # crop_HR_visible is larger and not pixel-aligned: never used
-        layouts=(_OURS, ("cropinfrared", "crop_LR_visible")),
-        page=f"{_GITHUB}/hanna-xu/RoadScene",
-        terms="no licence stated; from FLIR video; cite U2Fusion (TPAMI 2022)",
-        url=f"{_GITHUB}/hanna-xu/RoadScene/archive/ab71420f8fc96396eeb97eecf3694909b3feb656.zip",
-    ),
-    Dataset(
-        "LLVIP",
-        train=201,
-        test=20,
-        layouts=(_OURS, ("infrared/train", "visible/train"), ("infrared/test", "visible/test")),
-        scene=2,
-        page="https://bupt-ai-cz.github.io/LLVIP/",
-        terms="non-commercial use only, none that identifies persons; cite LLVIP (ICCVW 2021)",
-        how="Agree to the terms and download LLVIP.zip (infrared/ and visible/, not the raw data)",
-    ),
-    Dataset(
-        "MSRS",
-        train=217,
-        test=20,
-        layouts=(_OURS, ("train/ir", "train/vi"), ("test/ir", "test/vi")),
-        pinned=("00427D", "00927N"),
-        page=f"{_GITHUB}/Linfeng-Tang/MSRS",
-        terms="no licence stated; from MFNet; cite PIAFusion (Inf. Fusion 2022)",
-        url=f"{_GITHUB}/Linfeng-Tang/MSRS/archive/refs/heads/main.zip",
-    ),
-    Dataset(
-        "M3FD",
-        train=230,
-        test=20,
-        layouts=(_OURS, ("Ir", "Vis"), ("IR", "VIS")),
-        page=f"{_GITHUB}/JinyuanLiu-CV/TarDAL",
-        terms="no licence stated for the images; cite TarDAL (CVPR 2022)",
-        how="Download M3FD_Fusion.zip (300 pairs; M3FD_Detection.zip repeats their names)",
-    ),
-    Dataset(
-        "TNO",
-        train=0,
-        test=55,
-        layouts=(_OURS, ("IR", "VIS")),
-        page="https://figshare.com/articles/dataset/TNO_Image_Fusion_Dataset/1008029",
-        terms="free for research with credit to TNO; cite doi:10.6084/m9.figshare.1008029",
-        how="Download it and put the images of each scene into two folders, ir/ and vi/, under one"
-        " name: the archive's own folders, one a scene, are not read",
-    ),
-    Dataset(SYNTHETIC, 8, 8, (_OURS,)),  # drawn by data/synthetic/draw.py
-)
-DATASETS = {dataset.name: dataset for dataset in _ALL}
+OURS = ("ir", "vi")
+with (DATA / "datasets.csv").open(newline="", encoding="utf-8") as _file:
+    DATASETS = {
+        row["name"]: Dataset(
+            **row
+            | {key: int(row[key]) for key in ("train", "test", "scene")}
+            | {"layouts": (OURS, *(tuple(both.split(":")) for both in row["layouts"].split()))}
+            | {"pinned": tuple(row["pinned"].split())}
+        )
+        for row in csv.DictReader(_file)
+    }
 REAL = tuple(name for name in DATASETS if name != SYNTHETIC)
 
 
@@ -140,7 +98,7 @@ def find_pairs(root: Path | str, dataset: str, *, follow_links: bool = False) ->
     """
     if not is_plain_name(dataset):
         raise DatasetError(f"dataset {dataset!r}: expected the name of a folder in {root}")
-    layouts = DATASETS[dataset].layouts if dataset in DATASETS else (_OURS,)
+    layouts = DATASETS[dataset].layouts if dataset in DATASETS else (OURS,)
     folder = Path(root) if dataset == SYNTHETIC else Path(root) / dataset
     pairs: dict[str, Pair] = {}
     seen: list[Path] = []
@@ -161,7 +119,7 @@ def own_datasets(root: Path | str) -> list[str]:
     return [
         folder.name
         for folder in folders
-        if folder.name not in DATASETS and all((folder / side).is_dir() for side in _OURS)
+        if folder.name not in DATASETS and all((folder / side).is_dir() for side in OURS)
     ]
 
 

@@ -1,7 +1,7 @@
 """Fetch files, unpack zips, and bring a dataset into ``<root>/<Dataset>/{ir,vi}/``."""
 
-import filecmp
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -12,17 +12,16 @@ from tempfile import TemporaryDirectory
 
 import pooch
 
-from fusionlib.datasets import DATASETS, REAL, check_pair
+from fusionlib.datasets import DATASETS, OURS, REAL, check_pair, find_pairs
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
-from fusionlib.pairing import ALONE, Pair, first_names, images_by_stem, pair_folders
+from fusionlib.pairing import ALONE, Pair, first_names, pair_folders
 
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
 MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
 MAX_MEMBERS = 200_000
 TERMS_FILE = "TERMS.txt"
-BY_HAND = "python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>"
 NO_PAIRS = ("detection", "__macosx")  # folders of MSRS (labelled scenes) and of macOS's zips
 
 
@@ -44,7 +43,7 @@ def fetch(
         timeout: seconds to connect, and seconds of silence.
 
     Raises:
-        DownloadError: offline, network failure, a web page instead of a file, another hash.
+        DownloadError: offline, network failure, another hash, or no zip where none is known.
     """
     target = Path(target)
     if target.is_file() and (sha256 is None or file_sha256(target) == sha256):
@@ -58,7 +57,12 @@ def fetch(
         os.remove(temporary)  # readable by its owner alone; the new one has the usual rights
         options = {"progressbar": True, "chunk_size": 1 << 16, "timeout": timeout}
         pooch.HTTPDownloader(**options)(url, temporary, registry)
-        _refuse_pages(Path(temporary), sha256)
+        if sha256 is None and not zipfile.is_zipfile(temporary):
+            size = os.path.getsize(temporary)
+            raise ValueError(
+                f"what came ({size} bytes) is not a whole zip; look at it in a browser (a page "
+                f"that asks for a log-in, or a quota?)"
+            )
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,17 +72,6 @@ def fetch(
     except (OSError, ValueError) as error:  # all that requests and pooch raise
         raise DownloadError(f"{wanted}: {url} failed: {error}. Run again. {by_hand}") from error
     return target
-
-
-def _refuse_pages(file: Path, sha256: str | None) -> None:
-    """Raise ValueError for what a server sent, with status 200, instead of a file."""
-    with file.open("rb") as stream:
-        start = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-    got = f"({file.stat().st_size} bytes)"
-    if start.startswith(b"<"):
-        raise ValueError(f"a web page {got} came (log-in, quota?); look at it in a browser")
-    if sha256 is None and not zipfile.is_zipfile(file):
-        raise ValueError(f"what came {got} is not a whole zip")
 
 
 def download(
@@ -103,12 +96,13 @@ def download(
     note, archive = Path(root) / dataset / TERMS_FILE, Path(cache) / f"{dataset}.zip"
     if not note.is_file():
         print(f"{terms(dataset)}This note will be kept as {note}")
-    if source.url is not None:
+    if source.url:
         fetch(source.url, archive, offline=offline)
     elif not archive.is_file():
         raise DownloadError(
-            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}. Then:"
-            f" {BY_HAND.format(dataset=dataset)}. Or save a zip as {archive} and run this again."
+            f"{dataset} cannot be fetched by a program. Page: {source.page}. {source.how}. Then: "
+            f"python -m fusionlib data prepare {dataset} <the zip, or the unpacked folder>. "
+            f"Or save a zip as {archive} and run this again."
         )
     return prepare(dataset, archive, root)
 
@@ -139,12 +133,9 @@ def extract(archive: Path | str, folder: Path | str) -> Path:
             zipfile.ZipFile(archive) as box,
             TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work,
         ):
+            _check_members(box, archive)
             partial = Path(work) / "unpacked"
-            partial.mkdir()
-            for path, member in _vetted(box, archive).items():  # checks all before the first
-                (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                with box.open(member) as stream, (partial / path).open("xb") as file:
-                    shutil.copyfileobj(stream, file)  # never more than the size declared
+            box.extractall(partial)  # no member gives more than it declares
             partial.rename(folder)
     except FusionError:
         raise
@@ -156,32 +147,30 @@ def extract(archive: Path | str, folder: Path | str) -> Path:
     return folder
 
 
-def _vetted(box: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """Path below the folder → member, of all files; raises DatasetError if one is not harmless."""
-    limit = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
-    files, seen, total = {}, set(), 0
-    for member in box.infolist():
-        name = member.orig_filename.replace("\\", "/")
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        path, kind = "/".join(parts), stat.S_IFMT(member.external_attr >> 16)
-        key = unicodedata.normalize("NFC", path).casefold()
-        total += member.file_size
-        faults = {
-            "leads out of the folder": re.match("/|[A-Za-z]:", name)
-            or {"..", "\0"} & {*parts, *name},
-            "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
-            "has the name of another member": key in seen,
-            f"is one of more than {MAX_MEMBERS}": len(seen) >= MAX_MEMBERS,
-            f"makes it {total} bytes, more than {limit} (a bomb)": total > limit,
-        }
-        for fault in (fault for fault, found in faults.items() if found):
-            raise DatasetError(
-                f"{archive}: nothing was unpacked: {member.orig_filename!r} {fault}."
-            )
-        if not name.endswith("/"):
-            files[path] = member
+def _check_members(box: zipfile.ZipFile, archive: Path) -> None:
+    """Raise DatasetError if one of the members is not harmless, or all together are too large."""
+    members, seen = box.infolist(), set()
+    for member in members:
+        name = posixpath.normpath(member.filename.replace("\\", "/"))
+        key = unicodedata.normalize("NFC", name).casefold()
+        kind, fault = stat.S_IFMT(member.external_attr >> 16), None
+        if re.match(r"/|[A-Za-z]:|\.\.(/|$)", name):
+            fault = "leads out of the folder"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            fault = "is a link or a device"
+        elif key in seen:
+            fault = "has the name of another member"
+        if fault:
+            raise DatasetError(f"{archive}: nothing was unpacked: {member.filename!r} {fault}.")
+        if not member.is_dir():
             seen.add(key)
-    return files
+    size = sum(member.file_size for member in members)
+    limit = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
+    if size > limit or len(members) > MAX_MEMBERS:
+        raise DatasetError(
+            f"{archive}: nothing was unpacked: {len(members)} members of {size} bytes, more than "
+            f"{MAX_MEMBERS} or {limit} (a bomb)."
+        )
 
 
 def prepare(
@@ -190,7 +179,7 @@ def prepare(
     """Copy a dataset from its official zip or folder to ``<root>/<dataset>/{ir,vi}``.
 
     The owner's folders are found anywhere below the source, in any case of letters, and paired by
-    name. Files keep their bytes, nothing different is overwritten, the terms go to ``TERMS.txt``.
+    name. Files keep their bytes, a dataset that is there stays, the terms go to ``TERMS.txt``.
 
     Args:
         dataset: one of `REAL`.
@@ -202,7 +191,7 @@ def prepare(
         Number of pairs in place.
 
     Raises:
-        DatasetError: layout not found, orphans, sizes that differ, other files are there.
+        DatasetError: layout not found, orphans, sizes that differ, other pairs are there.
         PairError: one name twice in a folder, or a link out of it.
     """
     source, root = Path(source), Path(root)
@@ -218,7 +207,7 @@ def prepare(
             if source.is_file():
                 source = extract(source, Path(work) / "unpacked")
             pairs = _find_pairs(dataset, source, skip_orphans)
-            _place(dataset, pairs, root / dataset, Path(work) / "staged")
+            _place(pairs, root, dataset, Path(work) / "staged")
     except OSError as error:
         raise DatasetError(f"{dataset} could not be put under {root}: {error}") from error
     return len(pairs)
@@ -263,25 +252,19 @@ def _halves(dataset: str, source: Path) -> list[tuple[Path, Path]]:
     return list(found)
 
 
-def _place(dataset: str, pairs: dict[str, Pair], folder: Path, stage: Path) -> None:
-    """Copy the pairs to ``stage``, then move them into ``folder``; what is there stays."""
-    for side in ("ir", "vi"):
+def _place(pairs: dict[str, Pair], root: Path, dataset: str, stage: Path) -> None:
+    """Copy the pairs to ``stage``, which becomes the dataset's folder; one that is there stays."""
+    if there := find_pairs(root, dataset):
+        if pairs.keys() <= {pair.name.casefold() for pair in there}:
+            return
+        raise DatasetError(
+            f"{root / dataset} is there, with other pairs: nothing was changed. Move it away, or "
+            f"give another folder for datasets."
+        )
+    for side in OURS:
         (stage / side).mkdir(parents=True)
-        there = images_by_stem(folder / side) if (folder / side).is_dir() else {}
-        there = {stem.casefold(): path for stem, path in there.items()}
-        for key, pair in pairs.items():
+        for pair in pairs.values():
             file: Path = getattr(pair, side)
-            name = pair.name + file.suffix
-            old = there.get(key)
-            if old is None:
-                shutil.copyfile(file, stage / side / name)
-            elif old.name != name or not filecmp.cmp(old, file, shallow=False):
-                raise DatasetError(f"{old} is there and differs from {file}: nothing was changed.")
+            shutil.copyfile(file, stage / side / f"{pair.name}{file.suffix}")
     (stage / TERMS_FILE).write_text(terms(dataset), encoding="utf-8")
-    if not folder.exists():
-        stage.rename(folder)
-        return
-    for staged in [path for path in stage.rglob("*") if path.is_file()]:
-        path = folder / staged.relative_to(stage)
-        path.parent.mkdir(exist_ok=True)
-        os.replace(staged, path)
+    stage.rename(root / dataset)

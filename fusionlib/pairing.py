@@ -4,11 +4,10 @@ import csv
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from fusionlib.errors import DatasetError, PairError
 from fusionlib.images import SUFFIXES
@@ -24,13 +23,6 @@ NO_PARTNER = (
 
 class PairingWarning(UserWarning):
     """Images were paired by something other than equal names."""
-
-
-class LeftOut(NamedTuple):
-    """A file that is in no pair, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -59,13 +51,13 @@ def pair_folders(
     *,
     follow_links: bool = False,
     on_bad: Literal["error", "skip"] = "error",
-    left_out: list[LeftOut] | None = None,
+    left_out: list[tuple[Path, str]] | None = None,
 ) -> list[Pair]:
     """Match the images of two folders by name (never by position), sorted by name.
 
-    Equal stems belong together. Where none is equal, a beginning and an end that all names of a
-    folder share are taken off (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and ``DJI_0001_W``), if
-    what is left pairs all images, and in one way only.
+    Equal stems belong together. Where none is equal, the words that all names of one folder have
+    and none of the other are taken out (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and
+    ``DJI_0001_W``), if what is left pairs all images.
 
     Args:
         ir: folder of infrared images.
@@ -73,7 +65,7 @@ def pair_folders(
         dataset: written into the pairs.
         follow_links: accept images that are links to files outside their folder.
         on_bad: images without a partner are an error, or left out.
-        left_out: if given, gets every file of the folders that is in no pair.
+        left_out: if given, gets every file of the folders that is in no pair, and why.
 
     Raises:
         PairError: images without a partner, two images with one stem, a link out of the folder,
@@ -89,10 +81,13 @@ def pair_folders(
         raise PairError(f"{ir} and {vi} are one folder; give two, or {WAY_ON}")
     if not ir_files.keys() & vi_files:
         ir_files, vi_files = _without_cameras(ir_files, vi_files)
-    sides = (ir, ir_files, vi_files), (vi, vi_files, ir_files)
-    alone = [_alone(*side, left_out) for side in sides]
-    if any(alone) and on_bad == "error":
-        raise PairError(f"{'; '.join(filter(None, alone))}. {NO_PARTNER}")
+    alone = []
+    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
+        if orphans := sorted(files[key] for key in files.keys() - others):
+            left_out += [(path, ALONE) for path in orphans]
+            alone.append(f"only in {folder}: {first_names([path.name for path in orphans])}")
+    if alone and on_bad == "error":
+        raise PairError(f"{'; '.join(alone)}. {NO_PARTNER}")
     both = sorted(ir_files.keys() & vi_files)
     return [Pair(dataset, key, ir_files[key], vi_files[key]) for key in both]
 
@@ -111,10 +106,8 @@ def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PairError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise PairError(f"{path}: not a CSV in UTF-8 ({error})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairError(f"{path}: cannot be read as a CSV in UTF-8 ({error})") from error
     head = text.partition("\n")[0].lower()
     text = head + text[len(head) :]
     rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
@@ -136,7 +129,7 @@ def read_pairs(path: Path | str, dataset: str = "") -> list[Pair]:
 
 
 def images_by_stem(
-    folder: Path, follow_links: bool = False, left_out: list[LeftOut] | None = None
+    folder: Path, follow_links: bool = False, left_out: list[tuple[Path, str]] | None = None
 ) -> dict[str, Path]:
     """Normalised stem → file; see `pair_folders`."""
     if not folder.is_dir():
@@ -146,16 +139,16 @@ def images_by_stem(
     for path in sorted(folder.iterdir()):
         if reason := _why_no_image(path):
             if left_out is not None:
-                left_out.append(LeftOut(path, reason))
+                left_out.append((path, reason))
             continue
         key = unicodedata.normalize("NFC", path.stem)
         if not is_plain_name(key):
             raise PairError(f"{str(path)!r}: control character or backslash in a name; rename it")
-        target = path.resolve() if path.is_symlink() and not follow_links else path
-        if target is not path and not target.is_relative_to(folder.resolve()):
+        is_link = path.is_symlink() and not follow_links
+        if is_link and not path.resolve().is_relative_to(folder.resolve()):
             raise PairError(
-                f"{path} is a link out of its folder, to {target}; copy the file, link the whole "
-                f"folder instead, or allow it with --follow-links"
+                f"{path} is a link out of its folder, to {path.resolve()}; copy the file, link the "
+                f"whole folder instead, or allow it with --follow-links"
             )
         if not path.is_file():
             raise PairError(f"{path}: not a file; remove it or give it another name")
@@ -189,88 +182,44 @@ def _why_no_image(path: Path) -> str:
     return "a folder" if path.is_dir() else f"none of {', '.join(SUFFIXES)}"
 
 
-def _alone(
-    folder: Path, files: dict[str, Path], others: dict[str, Path], left_out: list[LeftOut]
-) -> str:
-    """Which images of a folder have no partner, for a message; adds them to ``left_out``."""
-    orphans = sorted(files[key] for key in files.keys() - others)
-    left_out += [LeftOut(path, ALONE) for path in orphans]
-    return f"only in {folder}: {first_names([p.name for p in orphans])}" if orphans else ""
-
-
 def _without_cameras(
     ir: dict[str, Path], vi: dict[str, Path]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """The files under what is left of their names, where that pairs all of them, else as given."""
-    if not (match := _by_what_is_left(ir, vi)):
-        return ir, vi
-    first, (one, two) = min(match.items())
-    text = f"no names are equal: {ir[one].name} is paired with {vi[two].name} as {first}"
-    text += f", and all {len(match)} pairs so" if len(match) > 1 else ""
-    warnings.warn(f"{text}; if that is wrong, {WAY_ON}", PairingWarning, stacklevel=3)
-    sides = zip((ir, vi), zip(*match.values(), strict=True), strict=True)
-    return tuple(
-        {name: files[stem] for name, stem in zip(match, stems, strict=True)}
-        for files, stems in sides
-    )
+    for words in (r"[^\W_]+", r"[^\W\d_]+"):  # IR_1 and VIS_1, then IR1 and V1
+        one, two = _cameras(words, ir, vi), _cameras(words, vi, ir)
+        if {re.sub(r"\d", "", word) for word in one} & {re.sub(r"\d", "", word) for word in two}:
+            continue  # two numbers or two days may tell the sides apart, not the cameras
+        ir_names, vi_names = _left(words, one, ir), _left(words, two, vi)
+        if not ir_names or ir_names.keys() != vi_names.keys():
+            continue
+        name = min(ir_names)
+        warnings.warn(
+            f"no names are equal: {ir_names[name].name} is paired with {vi_names[name].name} as "
+            f"{name}, others likewise; if that is wrong, {WAY_ON}",
+            PairingWarning,
+            stacklevel=3,
+        )
+        return ir_names, vi_names
+    return ir, vi
 
 
-class _Cut(NamedTuple):
-    """What is taken off at both ends of all names of a folder, in tokens, and what is left."""
-
-    before: list[str]
-    after: list[str]
-    left: dict[str, str]  # middle → stem
-
-
-def _by_what_is_left(ir: Sequence[str], vi: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Name → the two stems, where one cut of each side pairs all of them, else empty."""
-    if not ir or len(ir) != len(vi):
-        return {}
-    of_vi = {frozenset(cut.left): cut for cut in _cuts(vi)}
-    found = [(c, of_vi[key]) for c in _cuts(ir) if (key := frozenset(c.left)) in of_vi]
-    found.sort(key=lambda cuts: -len(next(iter(cuts[0].left))))  # first what takes off least
-    ways = {frozenset((cut.left[m], other.left[m]) for m in cut.left) for cut, other in found}
-    if len(ways) != 1 or not _only_sides_differ(*found[0], alone=len(ir) == 1):
-        return {}
-    one, two = found[0]
-    named = {middle.strip("-_ .") or middle: middle for middle in one.left}
-    if len(named) < len(one.left):
-        named = {middle: middle for middle in one.left}
-    return {name: (one.left[middle], two.left[middle]) for name, middle in named.items()}
+def _cameras(words: str, stems: Iterable[str], others: Iterable[str]) -> set[str]:
+    """The words, not numbers, that all of these names have and none of the others."""
+    found = [set(re.findall(words, stem)) for stem in stems]
+    common = set.intersection(*found) if found else set()
+    return {
+        w for w in common.difference(*(re.findall(words, o) for o in others)) if not w.isdigit()
+    }
 
 
-def _cuts(stems: Sequence[str]) -> list[_Cut]:
-    """All ways to take whole words or numbers off that all stems have in common."""
-    tokens = [re.findall(r"[^\W\d_]+|\d+|[\W_]", stem) for stem in stems]
-    first, shortest = tokens[0], min(map(len, tokens))
-    backwards = [words[::-1] for words in tokens]
-    heads, tails = (_shared(lists) for lists in (tokens, backwards))
-    cuts = []
-    for head in range(heads + 1):
-        for tail in range(min(tails, shortest - 1 - head) + 1):
-            middles = ["".join(words[head : len(words) - tail]) for words in tokens]
-            if all(any(map(str.isalnum, middle)) for middle in middles):
-                left = dict(zip(middles, stems, strict=True))
-                cuts.append(_Cut(first[:head], first[len(first) - tail :], left))
-    return cuts
-
-
-def _shared(lists: Sequence[list[str]]) -> int:
-    """How many leading elements all lists have in common."""
-    columns = zip(*lists, strict=False)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-
-
-def _only_sides_differ(ir: _Cut, vi: _Cut, *, alone: bool) -> bool:
-    """Whether what was taken off tells the two cameras apart, and not two numbers or days.
-
-    With one image a side nothing but the names speaks for the pair: then no number may differ.
-    """
-    before, after = _shared([ir.before, vi.before]), _shared([ir.after[::-1], vi.after[::-1]])
-    for cut in (ir, vi):
-        for part in ("".join(cut.before[before:]), "".join(cut.after[: len(cut.after) - after])):
-            digits, letters = (any(map(kind, part)) for kind in (str.isdigit, str.isalpha))
-            if digits and (alone or not letters):
-                return False
-    return True
+def _left(words: str, cameras: set[str], files: dict[str, Path]) -> dict[str, Path]:
+    """Name without these words → file; empty if that leaves nothing of one, or two alike."""
+    left = {}
+    for stem, path in files.items():
+        name = re.sub(words, lambda word: "" if word[0] in cameras else word[0], stem)
+        name = re.sub(r"([-_ .])\1+", r"\1", name).strip("-_ .")
+        if not re.search(r"[^\W_]", name):
+            return {}
+        left[name] = path
+    return left if len(left) == len(files) else {}

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,7 +13,6 @@ from fusionlib.datasets import (
     REAL,
     SCENES,
     SYNTHETIC,
-    Dataset,
     chosen_root,
     default_root,
     find_pairs,
@@ -98,7 +98,7 @@ def draw_split(
     """The rule: order names by the sha256 of dataset and name, then count off.
 
     No known scene is in both training and test. Test pairs come first: the listed ones if all are
-    present, else the pinned ones, then whole scenes, the smallest first, until the paper's count is
+    present, else the pinned ones, then those of the smallest scenes, until the paper's count is
     reached. With fewer pairs than the paper had, at most half are test pairs. Of the training
     pairs one in twenty validates, listed validation pairs before others. Where the list names
     scenes, a name that is not in it but begins like one that is could show any of them: not used.
@@ -123,7 +123,13 @@ def draw_split(
     scene = {name: row.scene or name[prefix] for name, row in rows.items()}
     chosen = [name for name, row in listed.items() if row.split == "test"]
     if not chosen or not parts.keys() >= set(chosen):
-        chosen = _draw_test(known, scene)
+        size = Counter(scene.values())
+        order = sorted(  # stable: within one scene, and of pairs without, as drawn
+            scene,
+            key=lambda n: (n not in known.pinned, size[scene[n]], known.scene and scene[n]),
+        )
+        wanted = min(known.test, len(order) // 2 if known.train else len(order))
+        chosen = order[:wanted]
     barred = {scene[name] for name in chosen}
     train = [name for name in rows if scene[name] not in barred][: known.train]
     count = max(round(len(train) / VALIDATION_SHARE), len(train) > 1)
@@ -135,22 +141,6 @@ def draw_split(
 def _draw(dataset: str, name: str) -> str:
     """A sort key: a random order that does not depend on which other names are present."""
     return hashlib.sha256(f"{dataset}/{name}".encode()).hexdigest()
-
-
-def _draw_test(known: Dataset, scene: Mapping[str, str]) -> list[str]:
-    """Pinned pairs, then whole scenes, the smallest first, up to the paper's count."""
-    wanted = min(known.test, len(scene) // 2 if known.train else len(scene))
-    chosen = [name for name in known.pinned if name in scene][:wanted]
-    barred = {scene[name] for name in chosen}
-    members: dict[str, list[str]] = {}
-    for name, its_scene in scene.items():
-        members.setdefault(its_scene, []).append(name)
-    pool: list[str] = []
-    for names in sorted(members.values(), key=len):  # stable within a size
-        if len(chosen) + len(pool) < wanted and scene[names[0]] not in barred:
-            pool += names
-    pool.sort(key=lambda name: _draw(known.name, name))
-    return chosen + pool[: wanted - len(chosen)]
 
 
 def read_split(dataset: str, splits: Path | str = SPLITS) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,23 +34,18 @@ def check(preset: str, lock: Path = LOCK) -> list[str]:
         FusionError: a package differs, in ``paper``.
     """
     pinned = re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text("utf-8"), re.M)
-    found = [_difference(name, wanted) for name, wanted in pinned]
-    differences = [line for line in found if line]
+    differences = []
+    for name, wanted in pinned:
+        with suppress(PackageNotFoundError):
+            installed = version(name)
+            if installed.partition("+")[0] != wanted.partition("+")[0]:
+                differences.append(f"{name} is {installed}, was {wanted}")
     if differences and preset == "paper":
         raise FusionError(
             f"other versions than in the reference run: {'; '.join(differences)}. "
             f"pip install -r {lock.name} brings them back; other presets only say so."
         )
     return differences
-
-
-def _difference(name: str, wanted: str) -> str:
-    try:
-        installed = version(name)
-    except PackageNotFoundError:
-        return ""
-    same = installed.partition("+")[0] == wanted.partition("+")[0]
-    return "" if same else f"{name} is {installed}, was {wanted}"
 
 
 def commit(repository: Path = REPOSITORY) -> str | None:
@@ -71,6 +67,6 @@ def processor(device: torch.device | str = "cpu") -> str:
     """Name of this machine's accelerator, or of its processor as far as the system tells."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    told = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", told, re.M)
+    info = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", info, re.M)
     return found[1].strip() if found else platform.processor() or platform.machine()

@@ -16,7 +16,6 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def numbers(version):
@@ -55,14 +54,9 @@ def test_what_the_package_needs_travels_with_it():
         path for pattern in given["fusionlib.data"] for path in (ROOT / "data").glob(pattern)
     ]
     folders = {path.relative_to(ROOT / "data").parts[0] for path in shipped}
-    files = {"palettes.csv", "published_results.csv", "published_weights.csv"}
+    tables = ("datasets", "palettes", "published_results", "published_weights")
+    files = {f"{table}.csv" for table in tables}
     assert folders == {"paper", "splits", "synthetic", "weights", *files}
-
-
-def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = re.findall(r"^make ([a-z-]+)", done.stdout, re.M)
-    assert sorted(listed) == sorted(re.search(r"\.PHONY: (.*)", MAKEFILE).group(1).split())
 
 
 def test_the_library_needs_no_package_of_the_extra():

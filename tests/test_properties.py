@@ -32,9 +32,7 @@ IMAGES = {
     "colour.png": (COLOUR, {"exif": TURNED}),
     "deep.png": (GREY.astype("<u2") * 257, {}),
     "palette.png": (Image.fromarray(COLOUR).quantize(16), {}),
-    "grey.jpg": (GREY, {}),
     "progressive.jpg": (COLOUR, {"progressive": True}),
-    "grey.bmp": (GREY, {}),
     "deep.tif": (GREY.astype("<u2") * 257, {"exif": TURNED}),
     "float.tif": (GREY / np.float32(255), {}),
     "lzw.tif": (COLOUR, {"compression": "tiff_lzw"}),
@@ -42,7 +40,6 @@ IMAGES = {
     "deep_colour.tif": (tiff(DEEP_COLOUR, photometric="rgb", compression="zlib"), {}),
     "double.tif": (tiff(GREY / 255), {}),
     "lossy.webp": (COLOUR, {}),
-    "palette.gif": (Image.fromarray(COLOUR).quantize(16), {}),
 }
 MEMBERS = {"ir/01.png": b"infrared" * 90, "vi/01.png": bytes(range(256)) * 3, "a.txt": b""}
 EXTREMES = (0, 1, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -143,14 +142,6 @@ def test_the_counts_are_those_of_the_reference_run():
     reached = leads["reaches"]
     assert f"at least as much in {reached['ours']}, `letter` in {reached['letter']}" in said
     assert f"reaches {numbers.loc['maximum', 'reaches']} of the 30" in said
-
-
-def test_the_packages_asked_for_are_dependencies():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    optional = [d for group in project["optional-dependencies"].values() for d in group]
-    named = {re.split(r"[<>=\[ ]", d)[0] for d in (*project["dependencies"], *optional)}
-    asked = "torch open_clip_torch jupyterlab papermill matplotlib seaborn pandas scikit-image"
-    assert named >= {*asked.split(), "nbval"}
 
 
 def test_the_results_are_those_of_the_tables():

@@ -1,3 +1,5 @@
+"""The rule that divides pairs, the committed lists, and the script that draws them."""
+
 import csv
 import hashlib
 import os
@@ -12,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from fusionlib.checks import compare_with_list
-from fusionlib.datasets import DATASETS, REAL, Pair, check_pair, find_pairs
+from fusionlib.datasets import DATASETS, REAL, Pair, find_pairs
 from fusionlib.errors import DatasetError
 from fusionlib.splits import (
     SPLITS,
@@ -48,23 +49,15 @@ def llvip(*cameras, each):
     return [f"{camera:02d}{frame:04d}" for camera in cameras for frame in range(each)]
 
 
-def many(dataset, count=1000):
+def many(dataset, count):
     """As many names as asked for, in the manner of the dataset."""
     if dataset == "LLVIP":
         return llvip(*range(1, 26), each=-(-count // 25))[:count]
-    if dataset == "MSRS":
-        return sorted(
-            ["00427D", "00927N", *(f"{i:05d}{'DN'[i % 2]}" for i in range(1000, 998 + count))]
-        )
-    return [f"{i:05d}" for i in range(count)]
+    pinned = ["00427D", "00927N"] if dataset == "MSRS" else []
+    return sorted([*pinned, *(f"{i:05d}" for i in range(count - len(pinned)))])
 
 
-# One's own pairs
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "val"), [(10, 0.1, 1), (300, 0.1, 30), (4, 0.1, 1), (1, 0.1, 0), (9, 0, 0)]
-)
+@pytest.mark.parametrize(("count", "share", "val"), [(300, 0.1, 30), (4, 0.1, 1), (1, 0.1, 0)])
 def test_r69_own_pairs_all_train_but_for_a_share(count, share, val):
     pairs = fake([f"{i:03d}" for i in range(count)], "MyCams")
     parts = split_pairs(pairs, "MyCams", own_share=share)
@@ -72,43 +65,35 @@ def test_r69_own_pairs_all_train_but_for_a_share(count, share, val):
     assert sorted(parts["train"] + parts["val"], key=lambda pair: pair.name) == pairs
     assert split_pairs(pairs[::-1], "MyCams", own_share=share) == parts
     assert split_rule(parts, "MyCams") == "own"
+    assert not split_pairs(pairs, "MyCams", own_share=0)["val"]
 
 
 # The rule
 
 
 @pytest.mark.parametrize("dataset", PAPER)
-@pytest.mark.parametrize("count", [2, 3, 11, 39, 40, 41, 60, 219, 1000])
+@pytest.mark.parametrize("count", [2, 3, 40, 41, 219, 1000])
 def test_counts_are_those_of_the_paper_or_at_most_half_test(dataset, count):
     names = many(dataset, count)
     parts = draw_split(names, dataset)
     assert list(parts) == names  # all, sorted
     test, train = members(parts, "test"), members(parts, "train", "val")
     assert len(test) == min(PAPER[dataset][1], count if dataset == "TNO" else count // 2)
-    if dataset != "LLVIP":  # whose scenes are barred as a whole
+    if dataset != "LLVIP" or count == 1000:  # its scenes are barred as a whole
         assert len(train) == min(count - len(test), PAPER[dataset][0])
     assert len(members(parts, "val")) == max(round(len(train) / 20), len(train) > 1)
-    if count == 1000:
-        assert (len(train), len(test)) == PAPER[dataset]
-    if dataset == "MSRS":
-        pinned = {"00427D", "00927N"} & test
-        assert len(pinned) == min(2, count // 2)  # they count, and only once
-        assert not pinned & draw_split(["1", "2", "3", "4"], dataset).keys()
+    assert dataset != "MSRS" or len({"00427D", "00927N"} & test) == min(2, count // 2)
     # neither order nor repetition counts
     assert draw_split(iter([*reversed(names), *names[:50]]), dataset) == parts
 
 
 def test_draw_of_a_name_depends_on_the_dataset_and_not_on_the_other_names():
     names, dataset = many("M3FD", 600), "M3FD"
-    few, all_of_them = (draw_split(some, dataset) for some in (names[:300], names))
-    assert members(few, "test") != members(draw_split(names[:300], "RoadScene"), "test")
-    assert not members(few, "test") <= set(names[:200])  # no run of neighbours
+    few, more = (members(draw_split(some, dataset), "test") for some in (names[:300], names))
+    assert few != members(draw_split(names[:300], "RoadScene"), "test")
+    assert not few <= set(names[:200])  # no run of neighbours
     # more names can push a pair out of the twenty test pairs, but none of the old ones into them
-    assert members(all_of_them, "test") & set(names[:300]) <= members(few, "test")
-    order = [name for name in names[:300] if few[name] == "test"]
-    without = draw_split([name for name in names[:300] if name != order[0]], dataset)
-    assert len(members(without, "test") - set(order)) == 1
-    assert set(order[1:]) < members(without, "test")
+    assert more & set(names[:300]) <= few
 
 
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)
@@ -121,28 +106,17 @@ def test_r23_llvip_cameras_are_never_shared_between_train_and_test(frames, kept)
     parts = draw_split(names, "LLVIP", dict.fromkeys(names[:kept], Listed("test")))
     test, train = members(parts, "test"), members(parts, "train", "val")
     assert not {name[:2] for name in test} & {name[:2] for name in train}
-    assert parts.keys() == set(names)
     if kept and names:
         assert test == set(names[:kept])
     else:
         assert len(test) == min(20, len(names) // 2)
 
 
-def test_smallest_scenes_are_tested_first_and_listed_validation_pairs_go_on_validating():
-    names = [*llvip(1, each=4), *llvip(2, each=16), *llvip(3, each=100)]
-    parts = draw_split(names, "LLVIP")
-    assert members(parts, "test") == {*llvip(1, each=4), *llvip(2, each=16)}
-    kept = sorted(members(parts, "train"))[:2]
-    again = draw_split(names, "LLVIP", {name: Listed("val") for name in kept})
-    assert set(kept) <= members(again, "val") and len(members(again, "val")) == 5
-    assert members(again, "test") == members(parts, "test")
-
-
 def test_r23_listed_scenes_decide_and_not_the_prefix():
     names = llvip(1, 2, 3, each=6)
     listed = {name: Listed("", scene="gate") for name in llvip(1, each=4)}
     listed |= {name: Listed("", scene="yard") for name in llvip(2, each=6)}
-    listed |= {name: Listed("test", scene="yard") for name in llvip(1, each=6)[4:5]}
+    listed["010004"] = Listed("test", scene="yard")
     parts = draw_split(names, "LLVIP", listed)
     assert members(parts, "test") == {"010004"}
     assert members(parts, "train", "val") == {*llvip(1, each=4), *llvip(3, each=6)}
@@ -156,57 +130,37 @@ def test_r23_listed_scenes_decide_and_not_the_prefix():
 # Lists
 
 
-def commit(folder, parts):
-    lines = ["name,split", *(f"{name},{part}" for name, part in parts.items())]
-    (folder / "RoadScene.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def test_a_list_decides_if_all_its_pairs_are_there_else_its_test_pairs_stay_if_all_are(tmp_path):
+    def split(present):
+        parts = split_pairs(fake(present), "RoadScene", tmp_path)
+        return {part: [pair.name for pair in pairs] for part, pairs in parts.items()}
 
-
-def split(names, folder):
-    parts = split_pairs(fake(names), "RoadScene", folder)
-    return {part: [pair.name for pair in pairs] for part, pairs in parts.items()}
-
-
-def test_committed_list_decides_when_all_its_pairs_are_present(tmp_path):
-    names = many("RoadScene", 40)
-    swap = {"test": "train", "train": "test", "val": ""}
-    listed = {name: swap[part] for name, part in draw_split(names, "RoadScene").items()}
-    commit(tmp_path, listed)
-    expected = {part: sorted(members(listed, part)) for part in ("train", "val", "test")}
-    assert split(reversed(names), tmp_path) == expected
-
-
-def test_test_list_is_stable_when_pairs_are_added_and_drawn_anew_when_incomplete(tmp_path):
     names = many("RoadScene", 300)
-    commit(tmp_path, {name: "test" if name in names[5:25] else "train" for name in names[:100]})
-    for present in (names, names[:101], [*names[5:25], *names[50:80]]):
-        got = split(present, tmp_path)
+    drawn = split(names[6:])
+    listed = {name: "test" if name in names[5:25] else "train" for name in names[:100]}
+    lines = ["name,split", *(f"{name},{part}" for name, part in listed.items())]
+    (tmp_path / "RoadScene.csv").write_text("\n".join(lines), encoding="utf-8")
+    expected = {"train": names[:5] + names[25:100], "val": [], "test": names[5:25]}
+    assert split(reversed(names[:100])) == expected
+    for present in (names, [*names[5:25], *names[50:80]]):
+        got = split(present)
         assert got["test"] == names[5:25]
         assert len(got["train"]) + len(got["val"]) == min(len(present) - 20, 200)
-        assert not set(got["test"]) & {*got["train"], *got["val"]}
-    assert read_split("RoadScene", tmp_path / "none") == {}
-    assert split(names, tmp_path / "none")["test"] != names[5:25]  # so the list decided above
-    assert split(names[6:], tmp_path) == split(names[6:], tmp_path / "none")
-    assert split([], tmp_path) == {"train": [], "val": [], "test": []}
+    assert split(names[6:]) == drawn
+    assert split([]) == {"train": [], "val": [], "test": []}
 
 
 @pytest.mark.parametrize(
     "text",
     [
         *("name,split\na,train\na,test\n", "name,split\na,training\n", "name,split\na\n"),
-        *("stem,split\na,train\n", "name,part\na,train\n"),
+        *("stem,split\na,train\n", "name,part\na,train\n", "name,split\n../a,train\n"),
+        *("name,split\na\\b,train\n", 'name,split\n"a\nb",train\n', "name,split\n..,train\n"),
     ],
-    ids=["twice", "unknown part", "short row", "no name", "no split"],
 )
-def test_contradictory_list_is_an_error(tmp_path, text):
+def test_r19_contradictory_lists_and_names_that_are_paths_are_refused(tmp_path, text):
     (tmp_path / "RoadScene.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"RoadScene\.csv"):
-        read_split("RoadScene", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/b", "a\\b", "..", ".", "", '"a\nb"', "a\0b"])
-def test_r19_names_that_are_paths_are_refused_in_a_list(tmp_path, name):
-    commit(tmp_path, {name: "train"})
-    with pytest.raises(DatasetError, match="not the name of a pair"):
         read_split("RoadScene", tmp_path)
 
 
@@ -222,49 +176,39 @@ def tiny(folder, dataset, names):
     return pairs
 
 
-def sha256(levels):
-    return hashlib.sha256(f"|u1{levels.shape}".encode() + levels.tobytes()).hexdigest()
+def test_a_drawn_list_carries_hashes_and_keeps_test_validation_and_scenes_of_the_old(tmp_path):
+    names = ["-x", "two words", "Straße é", "夜", 'a"b', "a,b", *llvip(1, 2, 3, each=14)]
+    pairs, splits = tiny(tmp_path, "LLVIP", names), tmp_path / "new" / "splits"
+    first = write_list(pairs[:34], "LLVIP", splits)
+    assert os.listdir(splits) == ["LLVIP.csv"] and b"\r" not in first.read_bytes()
+    old = read_list("LLVIP", splits)
+    assert {name: row.split for name, row in old.items()} == draw_split(names[:34], "LLVIP")
+    for n, row in enumerate(old[name] for name in names[:34]):
+        bodies = [b"|u1(1, 3)" + bytes([n, side, 7]) for side in (0, 1)]
+        hashes = [hashlib.sha256(body).hexdigest() for body in bodies]
+        assert [row.sha256_ir, row.sha256_vi] == hashes
+    with first.open(newline="", encoding="utf-8") as file:
+        rows = [[*row, "scene" if row[0] == "name" else row[0][:2]] for row in csv.reader(file)]
+    with first.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    new = read_list("LLVIP", write_list(pairs, "LLVIP", splits).parent)
+    for name, row in old.items():
+        assert new[name].scene == name[:2]
+        assert row.split not in ("test", "val") or new[name].split == row.split
+    assert {new[name].split for name in names[34:]} == {"train"}
 
 
-def test_written_list_reads_back_and_carries_hashes(tmp_path):
-    names = ["-x", "100%", "a.b", "two words", "Straße é", "夜", 'a"b', "a,b", *many("M3FD", 50)]
-    path = write_list(tiny(tmp_path, "M3FD", names), "M3FD", tmp_path / "new" / "splits")
-    assert path == tmp_path / "new" / "splits" / "M3FD.csv"
-    assert os.listdir(path.parent) == ["M3FD.csv"] and b"\r" not in path.read_bytes()
-    listed = read_list("M3FD", path.parent)
-    assert {name: row.split for name, row in listed.items()} == draw_split(names, "M3FD")
-    for n, name in enumerate(names):
-        hashes = [sha256(np.array([[n, side, 7]], np.uint8)) for side in (0, 1)]
-        assert [listed[name].sha256_ir, listed[name].sha256_vi] == hashes
-
-
-def test_list_drawn_again_keeps_test_validation_and_scenes(tmp_path):
-    pairs = tiny(tmp_path, "LLVIP", llvip(1, 2, 3, each=14))
-    first = write_list(pairs[:28], "LLVIP", tmp_path)
-    scenes = [f"{line},s{line[:2]}" for line in first.read_text().splitlines()[1:]]
-    first.write_text("\n".join(["name,split,sha256_ir,sha256_vi,scene", *scenes]) + "\n")
-    old = read_list("LLVIP", tmp_path)
-    new = read_list("LLVIP", write_list(pairs, "LLVIP", tmp_path).parent)
-    assert all(new[name].scene == row.scene for name, row in old.items())
-    for part in ("test", "val"):
-        kept = {name for name, row in old.items() if row.split == part}
-        assert kept and kept <= {name for name, row in new.items() if row.split == part}
-    assert {new[pair.name].split for pair in pairs[28:]} == {"train"}
-
-
-@pytest.mark.parametrize("side", ["ir", "vi"])
-def test_r23_one_image_in_train_and_test_is_an_error(tmp_path, side):
+def test_r23_one_image_in_train_and_test_is_an_error(tmp_path):
     pairs = tiny(tmp_path, "M3FD", many("M3FD", 50))
     old = write_list(pairs, "M3FD", tmp_path).read_bytes()
     parts = read_split("M3FD", tmp_path)
-    file = {pair.name: getattr(pair, side) for pair in pairs}
+    file = {pair.name: pair.vi for pair in pairs}
     [test, *_], [train, other, *_] = members(parts, "test"), members(parts, "train")
     file[other].write_bytes(file[train].read_bytes())
     write_list(pairs, "M3FD", tmp_path / "two training pairs may")
     Image.open(file[test]).save(file[train], "TIFF")  # the same pixels in other bytes
-    with pytest.raises(DatasetError, match="share an image") as caught:
+    with pytest.raises(DatasetError, match=f"(?=.*{test})(?=.*{train}).*share an image"):
         write_list(pairs, "M3FD", tmp_path)
-    assert test in str(caught.value) and train in str(caught.value)
     assert (tmp_path / "M3FD.csv").read_bytes() == old
 
 
@@ -279,14 +223,13 @@ def test_committed_list_is_what_the_rule_draws_and_carries_hashes(dataset):
     assert len(members(listed, "test")) == DATASETS[dataset].test
     if dataset in REAL:
         assert draw_split(listed, dataset, read_list(dataset)) == listed
+        assert (DATASETS[dataset].train, DATASETS[dataset].test) == PAPER[dataset]
         for row in rows(dataset):
             assert re.fullmatch("[0-9a-f]{128}", row["sha256_ir"] + row["sha256_vi"])
     if dataset in ("RoadScene", "TNO"):  # what the others' rule started from has changed
         assert draw_split(listed, dataset) == listed
-    if dataset == "MSRS":  # shown in the paper's figures
-        assert listed["00427D"] == listed["00927N"] == "test"
-    if dataset == "TNO":
-        assert set(listed.values()) == {"test", ""}
+    assert dataset != "MSRS" or listed["00427D"] == listed["00927N"] == "test"  # in the figures
+    assert dataset != "TNO" or set(listed.values()) == {"test", ""}
 
 
 def test_r23_no_image_name_or_scene_in_both_train_and_test():
@@ -302,39 +245,24 @@ def test_r23_no_image_name_or_scene_in_both_train_and_test():
     assert not learned & tested
 
 
-# The images themselves, where they are
-
-
-@pytest.fixture(scope="module")
-def real_pairs():
-    root = Path(os.environ.get("FUSIONLIB_DATA") or "not set")
-    if not root.is_dir():
-        pytest.skip("FUSIONLIB_DATA names no folder")
-    return {dataset: find_pairs(root, dataset) for dataset in REAL}
-
-
-@pytest.mark.parametrize("dataset", REAL)
-def test_real_pairs_fit_and_are_the_listed_images(real_pairs, dataset):
-    pairs = real_pairs[dataset]
-    assert {pair.name for pair in pairs} == {row["name"] for row in rows(dataset)}
-    some = pairs[:: len(pairs) // 3]
-    assert [check_pair(pair) for pair in some] == [""] * len(some)
-    assert {issue.status for issue in compare_with_list(some, dataset)} == {"missing"}  # the others
-
-
-def test_r23_llvip_shows_no_place_of_a_test_pair_in_training(real_pairs):
+def test_r23_llvip_shows_no_place_of_a_test_pair_in_training():
     """Thumbnails of one place correlate by more than 0.5, by day and night still by 0.2."""
-    parts, similar = split_pairs(real_pairs["LLVIP"], "LLVIP"), 0
+    root = Path(os.environ.get("FUSIONLIB_DATA") or "not set")
+    if not (pairs := find_pairs(root, "LLVIP")):
+        pytest.skip("LLVIP is not there")
+    assert {pair.name for pair in pairs} == {row["name"] for row in rows("LLVIP")}
+
+    def look(path):
+        image = Image.open(path).convert("L").resize((160, 128), Image.Resampling.BOX)
+        image = np.asarray(image, float)
+        detail = gaussian_filter(image, 1) - gaussian_filter(image, 8)
+        return (detail - detail.mean()).ravel() / detail.std() / detail.size**0.5
+
+    parts, similar = split_pairs(pairs, "LLVIP"), 0
     for side in ("ir", "vi"):
-        looks = []
-        for pairs in (parts["test"], [*parts["train"], *parts["val"]]):
-            images = []
-            for pair in pairs:
-                image = Image.open(getattr(pair, side)).convert("L")
-                small = np.asarray(image.resize((160, 128), Image.Resampling.BOX), float)
-                detail = gaussian_filter(small, 1) - gaussian_filter(small, 8)
-                images.append((detail - detail.mean()).ravel() / detail.std())
-            looks.append(np.array(images))
-        similar = similar + looks[0] @ looks[1].T / looks[0].shape[1] / 2
-    assert similar.shape == (20, 14)
-    assert similar.max() < 0.1
+        one, two = (
+            np.array([look(getattr(pair, side)) for pair in pairs])
+            for pairs in (parts["test"], parts["train"] + parts["val"])
+        )
+        similar = similar + one @ two.T / 2
+    assert similar.shape == (20, 14) and similar.max() < 0.1

@@ -1,6 +1,7 @@
 """``python -m fusionlib data status | prepare | download``: datasets and published weights."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def _status(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from fusionlib import baselines
+    from fusionlib.baselines.published import weights_root
     from fusionlib.datasets import DATASETS, DRAWN, REAL, chosen_root, own_datasets
 
     if (root := chosen_root(options.root)) is None:
@@ -46,8 +48,11 @@ def _status(options: argparse.Namespace) -> None:
             print(f"your own: {', '.join(own)}; train and evaluate take them with --dataset")
         if not table["pairs"].any():
             print("without any of them the notebooks use synthetic scenes")
-    for name, reason in baselines.missing().items():
-        print(f"compared method {name} cannot run: {reason}")
+    for name, reason in (missing := baselines.missing()).items():
+        short = reason.partition(". ")[0].replace(f"{weights_root()}{os.sep}", "")
+        print(f"compared method {name} cannot run: {short}")
+    if missing:
+        print(f"fusionlib data download --weights fetches the files to {weights_root()}")
 
 
 def _counts(root: Path, name: str) -> dict[str, object]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from fusionlib.commands.options import (
     counted,
     pairs_of,
 )
-from fusionlib.errors import FusionError, ImageError, PairError
+from fusionlib.errors import FusionError, PairError
 from fusionlib.files import write_atomically
 
 RECORD = "fused.json"
@@ -192,10 +191,10 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
         return None
     try:
         old = dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise FusionError(f"--skip-existing: no {path} says what made {there[0]}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise FusionError(f"{path}: cannot be read as a record ({error})") from error
+        raise FusionError(
+            f"--skip-existing: no {path} says what made {there[0]} ({error})"
+        ) from error
     names = [name for name in record | old if name != "weights"]  # that file's name may change
     both = {name: (old.get(name), record.get(name)) for name in names}
     other = [f"{name} was {was}, is {now}" for name, (was, now) in both.items() if was != now]
@@ -204,33 +203,25 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
             f"--skip-existing: {path} differs: {'; '.join(other)}. Give the options of that run, "
             f"or another folder, or leave out --skip-existing"
         )
+
     began = path.stat().st_mtime_ns  # what is older, a run with other options has left
-    return {target for target in there if _is_result(target, targets[target], began)}
 
+    def is_newest(target: Path) -> bool:
+        pair = targets[target]
+        changed = [side.stat().st_mtime_ns for side in (pair.ir, pair.vi) if side.exists()]
+        return target.stat().st_mtime_ns >= max(began, *changed)
 
-def _is_result(target: Path, pair, began: int) -> bool:
-    """Whether an image was made by this run, after its sources, and is whole."""
-    from fusionlib.decoding import decode
-
-    changed = [path.stat().st_mtime_ns for path in (pair.ir, pair.vi) if path.exists()]
-    if target.stat().st_mtime_ns < max(began, *changed):
-        return False
-    try:
-        return decode(target, max_pixels=sys.maxsize).size > 0
-    except ImageError:
-        return False
+    return {target for target in there if is_newest(target)}
 
 
 def _report(what: str, issues: list, fuser) -> None:
     """Issues on stderr, ten of a kind (issues.csv has all), and the last line."""
     from fusionlib.pairing import LISTED
 
-    count = Counter()
-    for issue in issues:
-        count[issue.status] += 1
-        if count[issue.status] <= LISTED:
-            print(f"{issue.status}: {issue.name or 'all'}: {issue.detail}", file=sys.stderr)
-    for status, number in count.items():
-        if number > LISTED:
-            print(f"{status}: {number - LISTED} more", file=sys.stderr)
+    for status in dict.fromkeys(issue.status for issue in issues):
+        of = [issue for issue in issues if issue.status == status]
+        for issue in of[:LISTED]:
+            print(f"{status}: {issue.name or 'all'}: {issue.detail}", file=sys.stderr)
+        if more := len(of[LISTED:]):
+            print(f"{status}: {more} more", file=sys.stderr)
     print(f"{what}: weights {fuser.weights.path.name}, encoder {fuser.encoder.title}")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,12 +82,9 @@ def spread_auto(arguments: Sequence[str]) -> list[str]:
     spread: list[str] = []
     for word in arguments:
         option, _, value = word.partition("=")
-        if option in RANGES and value == "auto":
-            spread += [option, "auto", "auto"]
-        elif word == "auto" and spread and spread[-1] in RANGES:
-            spread += ["auto", "auto"]
-        else:
-            spread.append(word)
+        spread += [option, value] if option in RANGES and value == "auto" else [word]
+        if spread[-1] == "auto" and spread[-2:-1] and spread[-2] in RANGES:
+            spread.append("auto")
     return spread
 
 
@@ -95,6 +93,7 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
 
     A range that is to be found is one for all pairs, and is said on stderr.
     """
+    from fusionlib.decoding import FrameWarning
     from fusionlib.levels import find_range
 
     chosen = {name: getattr(options, name) for name in LEVELS}
@@ -108,9 +107,11 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
         if set(given) != {"auto"}:
             raise FusionError(f"--{side}-range {' '.join(map(str, given))}: LOW HIGH, or auto")
         paths = [getattr(pair, side) for pair in pairs]
-        if options.on_bad == "skip":
-            paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
-        low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FrameWarning)  # said where the pairs are read
+            if options.on_bad == "skip":
+                paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
+            low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
         print(f"found in {len(paths)} images: --{side}-range {low:g} {high:g}", file=sys.stderr)
     return chosen | limit
 

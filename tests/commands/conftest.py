@@ -11,7 +11,7 @@ from fusionlib.images import save_image
 def pair(tmp_path):
     ir, vi = read_scene("dusk_camp")
     return (
-        str(save_image(tmp_path / "ir" / "camp.png", ir)),
+        str(save_image(tmp_path / "ir" / "wärme 1: camp.png", ir)),
         str(save_image(tmp_path / "vi" / "camp.webp", vi)),
     )
 

@@ -1,9 +1,6 @@
 """``fusionlib train``"""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
@@ -12,7 +9,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fusionlib.__main__ import main
 from fusionlib.commands.options import check_device
 from fusionlib.weights import load_weights
 
@@ -55,24 +51,6 @@ def test_r35_train_with_a_local_clip_then_fuse_with_it_and_with_no_other(
     assert status == 0 and "going on after step 2 of 2" in said
 
 
-def test_train_takes_crops_batch_and_rate_instead_of_the_preset_s(tmp_path):
-    """And draws no bar if tqdm is told to be silent."""
-    given = ("--batch", "1", "--crop", "48", "--lr-peak", "2e-4", "--loss-weight", "0.7")
-    command = [sys.executable, "-m", "fusionlib", "train", "--preset", "quick", "--steps", "1"]
-    done = subprocess.run(
-        [*command, "--data-root", "synthetic", "--out", str(tmp_path), *given],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TQDM_DISABLE": "1"},
-        check=True,
-    )
-    assert done.stdout.startswith("as asked: training on the synthetic scenes")
-    assert done.stderr == ""
-    config = load_weights(tmp_path / "last.safetensors").record["config"]
-    names = ("steps", "batch", "crop", "lr_peak", "loss_weight")
-    assert [config[key] for key in names] == [1, 1, 48, 2e-4, 0.7]
-
-
 @pytest.fixture
 def cameras(tmp_path):
     """A data root with twelve own pairs, MyCams, whose infrared images are raw counts."""
@@ -88,11 +66,14 @@ def cameras(tmp_path):
 def test_r69_training_on_own_pairs_says_and_records_how_they_were_divided(cameras, run):
     pairs = ("--pairs", cameras / "MyCams" / "ir", cameras / "MyCams" / "vi")
     rest = ("--steps", 1, "--batch", 1, "--crop", 48, "--ir-range", 7000, 7255)
+    rest += ("--lr-peak", "2e-4", "--loss-weight", "0.7")
     out = ("--out", cameras / "out")
     status, said, told = run("train", "--preset", "cpu", *pairs, *rest, *out, "--val-share", 0.25)
     assert status == 0, told
     assert "MyCams: your own pairs, 9 train, 3 validate (--val-share), none is a test pair" in said
     record = load_weights(cameras / "out" / "last.safetensors").record
+    names = ("steps", "batch", "crop", "lr_peak", "loss_weight")
+    assert [record["config"][key] for key in names] == [1, 1, 48, 2e-4, 0.7]
     assert record["train_pairs"] == {"MyCams": 9} and record["val_pairs"] == 3
     (division,) = record["division"]
     assert division["folders"] == ["MyCams/ir", "MyCams/vi"]
@@ -111,7 +92,6 @@ def test_r69_without_validation_the_last_weights_are_named(cameras, run):
     status, said, _ = run("train", "--preset", "quick", *named, *rest)
     assert status == 0 and "12 train, 0 validate" in said and "quick uses 4 and 0" in said
     assert "last.safetensors: not validated" in said
-    assert load_weights(cameras / "out" / "last.safetensors").record["val_pairs"] == 0
 
 
 @pytest.mark.parametrize(
@@ -128,14 +108,6 @@ def test_r69_impossible_choices_of_pairs_are_explained(given, told, run):
     assert status == 2 and told in said
 
 
-@pytest.mark.parametrize("option", ["--steps", "--batch", "--crop", "--lr-peak", "--loss-weight"])
-@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
-def test_train_refuses_what_is_not_a_positive_number(option, value, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", f"{option}={value}"])
-    assert stopped.value.code == 2 and f"'{value}'" in capsys.readouterr().err
-
-
 def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda size, device: None)
     assert check_device("cuda") == torch.device("cuda")
@@ -143,18 +115,3 @@ def test_each_process_of_torchrun_names_its_own_gpu(monkeypatch):
     assert check_device("cuda") == torch.device("cuda", 1)
     assert check_device("cuda:0") == torch.device("cuda", 0)
     assert check_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.slow
-def test_a_full_vit_b_32_from_a_local_file_trains_and_fuses(pair, tmp_path, run):
-    torch.manual_seed(0)
-    file = tmp_path / "vit.safetensors"
-    save_file(open_clip.create_model("ViT-B-32").state_dict(), file)
-    clip = ("--encoder", f"ViT-B-32/{file}")
-    trained = ("--data-root", "synthetic", "--out", tmp_path / "trained")
-    assert run(*QUICK, *trained, *clip)[0] == 0
-    weights = tmp_path / "trained" / "best.safetensors"
-    fuse = ("fuse", *pair, "-o", tmp_path / "fused.png", *clip)
-    assert run(*fuse, "--weights", weights)[0] == 0
-    status, _, said = run(*fuse)  # the shipped weights know another encoder
-    assert status == 2 and "'embedded'" in said and "fusionlib train --encoder" in said
