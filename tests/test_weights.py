@@ -145,19 +145,6 @@ def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
     assert marker.exists()  # the payload works
 
 
-def test_r31_truncated_and_empty_files(saved):
-    data = saved.read_bytes()
-    for length in (0, 8, -1):
-        saved.write_bytes(data[:length])
-        with pytest.raises(WeightsError, match=r"net\.safetensors is damaged"):
-            load_weights(saved)
-        sign(saved)
-        with pytest.raises(WeightsError, match=r"net\.safetensors: not a weights file"):
-            load_weights(saved)
-        saved.write_bytes(data)
-        sign(saved)
-
-
 def test_r31_flipped_bit_is_found_although_safetensors_loads_it(saved):
     data = bytearray(saved.read_bytes())
     data[-1] ^= 0x10
@@ -167,13 +154,13 @@ def test_r31_flipped_bit_is_found_although_safetensors_loads_it(saved):
     load_file(saved)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b"{}", b"\xff\xfe"])
-def test_r31_missing_or_damaged_checksum(saved, content):
+def test_r31_missing_or_damaged_checksum(saved):
     saved.with_suffix(".json").unlink()
-    if content is not None:
-        saved.with_suffix(".json").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"net\.json.*missing or damaged; copy both"):
-        load_weights(saved)
+    for content in (None, b"{", b"[]", b"{}", b"\xff\xfe"):
+        if content:
+            saved.with_suffix(".json").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"net\.json.*missing or damaged; copy both"):
+            load_weights(saved)
 
 
 def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
