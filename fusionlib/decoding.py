@@ -1,6 +1,5 @@
 """From a file to the levels that it stores: the one decode function."""
 
-import functools
 import os
 import sys
 import threading
@@ -48,9 +47,8 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
 
     Warns:
         FrameWarning: the first picture of an MPO file was taken.
-        UserWarning: colours of a palette, or one bit, were converted; once a process.
     """
-    path, unchosen, mode = Path(path), 0, ""
+    path, unchosen = Path(path), 0
     with _opened(path) as file:
         try:
             # by name Pillow would map the file, and so garble TIFF files with an orientation
@@ -62,7 +60,7 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
                 _check_size(path, image.size, max_pixels)  # pages differ in size
                 if image.format == "TIFF" and _pillow_changes_levels(image):
                     raise UnidentifiedImageError
-                stored, mode = _levels(path, file, image), image.mode
+                stored = _levels(path, file, image)
                 orientation = image.getexif().get(ORIENTATION, 1)
         except UnidentifiedImageError:  # TIFF of 64-bit floats, for example
             stored, orientation = _decode_tiff(path, file, frame, max_pixels)
@@ -70,8 +68,6 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
     if unchosen:
         text = f"{path}: the first of its {unchosen} pictures is taken; --frame chooses another"
         warnings.warn(text, FrameWarning, stacklevel=3)
-    if mode in ("P", "1"):
-        _note_conversion(mode)
     return stored
 
 
@@ -172,11 +168,6 @@ def _chosen(path: Path, frames: int, frame: int | None) -> int:
             f"{path}: has {wrong}{frames} frames; choose one with frame=0…{frames - 1} (--frame)"
         )
     return frame
-
-
-@functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
-def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=4)
 
 
 def _levels(path: Path, file: BinaryIO, image: Image.Image) -> Array:

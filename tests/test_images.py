@@ -7,7 +7,6 @@ import pytest
 from image_files import COLOURS, DEEP, RAMP, encode, levels, png, refuses
 from PIL import EpsImagePlugin, Image
 
-from fusionlib import decoding
 from fusionlib.checks import inspect_pairs
 from fusionlib.decoding import FrameWarning
 from fusionlib.images import (
@@ -24,12 +23,6 @@ from fusionlib.images import (
 from fusionlib.pairing import Pair
 
 
-@pytest.fixture(autouse=True)
-def nothing_noted_yet():
-    decoding._note_conversion.cache_clear()
-
-
-@pytest.mark.filterwarnings("ignore:images of mode P")  # GIF
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.gif", "A.PNG"])
 def test_file_gives_its_levels(put, name):
     path = put(name, RAMP)
@@ -86,18 +79,9 @@ def palette(**options):
     return encode(image, "PNG", **options)
 
 
-def test_r08_conversion_is_noted_once(put):
-    path = put("a.png", palette())
-    with pytest.warns(UserWarning, match="images of mode P are converted") as noted:
-        for _ in range(3):
-            image = read_vi(path)
-    assert len(noted) == 1
+def test_r08_palette_and_one_bit_are_converted(put):
     red, green, dark = [255, 0, 0], [0, 200, 0], [10, 20, 30]
-    assert levels(image) == [[red, green], [dark, green]]
-
-
-@pytest.mark.filterwarnings("ignore:images of mode")
-def test_r08_grey_palette_and_one_bit_are_infrared(put):
+    assert levels(read_vi(put("a.png", palette()))) == [[red, green], [dark, green]]
     image = Image.fromarray(np.array([[0, 1, 1]], np.uint8)).convert("P")
     image.putpalette([9, 9, 9, 77, 77, 77])
     assert levels(read_ir(put("p.png", image))) == [[9, 77, 77]]
@@ -119,7 +103,6 @@ def test_r09_alpha_is_dropped_only_if_opaque(put, mode, name):
 ROW = struct.pack(">6H", 0, 1000, 65_535, 9000, 9000, 9000)
 
 
-@pytest.mark.filterwarnings("ignore:images of mode P")
 @pytest.mark.parametrize(
     "image, unused, used",
     [
@@ -153,7 +136,6 @@ def test_r10_other_colour_modes_are_refused_by_name(put, mode, name):
     refuses(put(name, Image.frombytes(mode, (4, 4), raw)), mode, read=read_vi)
 
 
-@pytest.mark.filterwarnings("ignore:images of mode P")
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_r11_one_of_several_frames_must_be_chosen(put, name):
     first, *rest = (Image.new("L", (5, 4), level) for level in (10, 200, 90))
