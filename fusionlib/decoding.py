@@ -172,16 +172,13 @@ def _chosen(path: Path, frames: int, frame: int | None) -> int:
 
 def _levels(path: Path, file: BinaryIO, image: Image.Image) -> Array:
     """Pixels with the channels of the file, alpha among them: uint8, uint16, int32 or float32."""
-    key = image.info.get("transparency")  # one level or colour, or a palette's alpha
     if image.format == "PNG":
         with Image.open(path, formats=FORMATS) as again:
             again.verify()  # the pixels' checksums, which decoding skips
         if image.tile[0].args in ("LA;16B", "RGB;16B", "RGBA;16B"):  # Pillow keeps 8 of the bits
-            return _decode_deep_png(path, file, key)
-    if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
-        if (np.asarray(image) == key).any():
-            _refuse_transparent(path, 0)
-    elif key is not None or image.mode in ("P", "PA", "1", "RGBa"):
+            return _decode_deep_png(file)
+    is_deep = image.mode.startswith("I")  # "RGBA" would clip it
+    if image.mode in ("P", "PA", "1", "RGBa") or ("transparency" in image.info and not is_deep):
         image = image.convert("RGBA")
     if image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         raise ImageError(
@@ -190,16 +187,13 @@ def _levels(path: Path, file: BinaryIO, image: Image.Image) -> Array:
     return np.asarray(image)
 
 
-def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
+def _decode_deep_png(file: BinaryIO) -> Array:
     import torch
     from torchvision.io import ImageReadMode, decode_image  # seconds, and few files need it
 
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    stored = decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    if transparent is not None and (stored[..., :3] == transparent).all(axis=2).any():
-        _refuse_transparent(path, 0)
-    return stored
+    return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
 
 
 def _pillow_changes_levels(image: Image.Image) -> bool:
