@@ -74,8 +74,7 @@ def _one_channel(path: Path | str, image: Array, ir_rgb: str) -> Array:
         name = palettes.recognise(path, image)
         if ir_rgb == "palette" and name:
             return palettes.heat(path, image, name)
-        by_luma = palettes.brightens(name) if name else not palettes.is_rainbow(image)
-        if ir_rgb != "luma" or not by_luma:
+        if ir_rgb != "luma" or (name and not palettes.brightens(name)):
             raise ImageError(
                 f"{path}: an infrared image with three channels that differ by up to "
                 f"{spread:.0f} levels looks like {palettes.describe(name)}"

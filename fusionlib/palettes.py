@@ -24,8 +24,6 @@ LIST = DATA / "palettes.csv"  # name, source, 256 colours from cold to hot
 # of the colour's resolution leaves up to 0.022; of 200 photos the nearest to a palette has 0.3
 UNEXPLAINED = 0.03
 TOLERANCE = 30  # levels beyond which a pixel says nothing: edges in JPEG files, a scale, a logo
-VIVID = 90  # levels between the channels: most of a rainbow has more, most of a photo less
-LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 class PaletteWarning(UserWarning):
@@ -104,7 +102,7 @@ def describe(name: str | None) -> str:
 @functools.cache
 def brightens(name: str) -> bool:
     """Whether the luma (BT.601) of a palette rises with heat, to 2 levels of rounding."""
-    luma = _trees()[name].data @ LUMA
+    luma = _trees()[name].data @ (0.299, 0.587, 0.114)
     return bool((np.maximum.accumulate(luma) - luma).max() <= 2)
 
 
@@ -114,18 +112,6 @@ def _trees() -> dict[str, cKDTree]:
     with LIST.open(encoding="utf-8", newline="") as file:
         rows = {row["name"]: row["colours"].split() for row in csv.DictReader(file)}
     return {name: cKDTree([list(bytes.fromhex(c)) for c in rows[name]]) for name in rows}
-
-
-def is_rainbow(image: Array) -> bool:
-    """Whether most pixels of (H, W, 3) are vivid, and those of equal luma have unlike colours."""
-    pixels = _sample(image)
-    level = (pixels @ LUMA // 8).astype(int)
-    count = np.bincount(level)[level]
-    within = sum(
-        (pixels[:, c] - np.bincount(level, pixels[:, c])[level] / count) ** 2 for c in range(3)
-    )
-    vivid = np.ptp(pixels, axis=1)
-    return bool(np.median(vivid) > VIVID and within.mean() > 0.1 * np.mean(vivid**2))
 
 
 def _sample(image: Array) -> Array:

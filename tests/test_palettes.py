@@ -73,13 +73,6 @@ def test_r13_luma_is_refused_where_it_does_not_rise_with_heat(put, name):
         assert np.corrcoef(luma.ravel().argsort().argsort(), values.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("name", ["nipy_spectral", "gist_ncar", "prism", "terrain"])
-def test_r13_unknown_rainbows_are_refused_both_ways(put, name):
-    path = put("a.png", coloured(name, random_heat()))
-    for ir_rgb in ("grey", "luma", "palette"):
-        refuses(path, ir_rgb=ir_rgb)
-
-
 def test_r13_colours_that_two_palettes_give_to_opposite_heat_are_refused(put):
     """From yellow to dark red heat rises in jet and falls in hot."""
     path = put("a.png", coloured("jet", random_heat(0.67, 1)))
