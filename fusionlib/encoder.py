@@ -173,8 +173,6 @@ def _check_local(name: str, model: str, path: Path) -> str:
     import open_clip
 
     if not path.is_file():
-        if (absolute := Path("/") / path).is_file():
-            raise EncoderError(f"encoder {name!r}: {absolute} is meant? Pass '{model}/{absolute}'")
         raise EncoderError(
             f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
             f"({', '.join(open_clip.list_pretrained_tags_by_model(model))}). {MOVED}"

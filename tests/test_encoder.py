@@ -260,14 +260,6 @@ def test_folder_without_model_or_weights_is_refused(tmp_path):
             load_encoder(f"local-dir:{tmp_path}")
 
 
-def test_a_forgotten_slash_is_pointed_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(open_clip, "create_model", never_built)
-    path = tmp_path / "clip.pt"
-    path.write_bytes(b"weights")
-    with pytest.raises(EncoderError, match=f"Pass 'ViT-B-32/{path}'"):
-        load_encoder(f"ViT-B-32{path}")
-
-
 def test_torchscript_of_openai_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", never_built)
     path = tmp_path / "ViT-B-32.pt"
