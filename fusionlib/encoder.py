@@ -7,7 +7,6 @@ classes, there so that everything runs offline, and named so wherever its result
 import hashlib
 import os
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -177,17 +176,6 @@ def _check_local(name: str, model: str, path: Path) -> str:
             f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
             f"({', '.join(open_clip.list_pretrained_tags_by_model(model))}). {MOVED}"
         )
-    if zipfile.is_zipfile(path):  # only OpenAI published CLIP as TorchScript, and with QuickGELU
-        with zipfile.ZipFile(path) as archive:
-            is_torchscript = any("/code/" in member for member in archive.namelist())
-        if is_torchscript:
-            hub = (open_clip.get_pretrained_cfg(model, "openai") or {}).get("hf_hub", "timm/")
-            raise EncoderError(
-                f"encoder {name!r}: {path} is a TorchScript archive as published by OpenAI, which "
-                f"holds code and is not opened; take open_clip_model.safetensors from "
-                f"https://huggingface.co/{hub.rstrip('/')} and pass "
-                f"'{model.removesuffix('-quickgelu')}-quickgelu/path/to/it'"
-            )
     return str(path)
 
 

@@ -1,7 +1,6 @@
 """The frozen encoders, without any network: rows 33 and 34 of the fault list, and what they see."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import huggingface_hub
@@ -258,17 +257,6 @@ def test_folder_without_model_or_weights_is_refused(tmp_path):
             (tmp_path / "open_clip_config.json").write_text(content)
         with pytest.raises(EncoderError, match=r"local-dir:.*cannot load it"):
             load_encoder(f"local-dir:{tmp_path}")
-
-
-def test_torchscript_of_openai_is_not_opened(tmp_path, monkeypatch):
-    monkeypatch.setattr(open_clip, "create_model", never_built)
-    path = tmp_path / "ViT-B-32.pt"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("ViT-B-32/code/__torch__.py", "")
-    with pytest.raises(EncoderError, match="TorchScript") as caught:
-        load_encoder(f"ViT-B-32/{path}")
-    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai " in str(caught.value)
-    assert "'ViT-B-32-quickgelu/" in str(caught.value)
 
 
 def test_r34_missing_weights_without_network_or_when_the_download_breaks_off(monkeypatch, asked):
