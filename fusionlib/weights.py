@@ -110,8 +110,7 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
             metadata = _unpacked(file.metadata())
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         name, title, record, stored = (metadata[key] for key in KEYS)
-        # a former network could add max(I_i, Y_v) to its output; one that did not is this one
-        config = NetworkConfig(**{k: v for k, v in stored.items() if v or k != "residual"})
+        config = NetworkConfig(**stored)
     except (SafetensorError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: not a weights file of this project ({error!r})") from error
     if encoder is not None and encoder.fingerprint != metadata.get("encoder_fingerprint"):

@@ -98,27 +98,6 @@ def test_equal_weights_have_equal_files(tmp_path, net, encoder):
         assert len({path.with_suffix(suffix).read_bytes() for path in files}) == 1
 
 
-def test_files_of_five_keys_as_they_were_written_first_load(saved, encoder):
-    def write(**changed):
-        metadata = {
-            "config": json.dumps(dataclasses.asdict(CONFIG) | changed),
-            "encoder": encoder.name,
-            "encoder_title": encoder.title,
-            "encoder_fingerprint": encoder.fingerprint,
-            "record": json.dumps(RECORD),
-        }
-        saved.write_bytes(save(load_file(saved), metadata))
-        sign(saved)
-
-    write(residual=False)
-    found = load_weights(saved, encoder)
-    assert found.net.config == CONFIG and found.record == RECORD
-    assert (found.encoder, found.encoder_title) == ("theirs", "theirs!")
-    write(residual=True)  # a former network: its output was added to max(I_i, Y_v)
-    with pytest.raises(WeightsError, match=r"net\.safetensors: not a weights file.*residual"):
-        load_weights(saved, encoder)
-
-
 def test_only_safetensors_are_written_and_read(tmp_path, net, encoder):
     with pytest.raises(WeightsError, match=r"net\.pt.*\.safetensors"):
         save_weights(tmp_path / "net.pt", net, encoder, {})
