@@ -93,18 +93,10 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
 
 
 def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
-    """What an image says of itself, for a copy of its size that stands upright.
+    """EXIF and colour profile of an image, for an upright copy of its size, as Pillow saves them.
 
-    Args:
-        path: an image file.
-        has_colour: whether the copy has it; a colour profile is of one kind or the other.
-
-    Returns:
-        ``exif`` and ``icc_profile``, as far as there are any, as `PIL.Image.Image.save` takes them:
-        camera, time and place, without orientation and thumbnail.
-
-    Warns:
-        UserWarning: they are damaged, and left out.
+    Camera, time and place, without orientation and thumbnail; a profile only if it is of colours
+    where the copy has colour. What is damaged is left out, with a UserWarning.
     """
     try:
         with _opened(Path(path)) as file, Image.open(file, formats=FORMATS) as image:

@@ -19,7 +19,6 @@ from fusionlib.files import file_sha256
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LISTED = 8  # lines of another library's error that are passed on
-MOVED = "If it was moved, name its new place with --encoder: weights know an encoder by content"
 CONNECT_SECONDS = 5  # until the model hub counts as out of reach
 
 
@@ -98,26 +97,25 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
         return _embedded().to(device)
     import open_clip
 
-    model, _, pretrained = name.partition("/")
-    if name.startswith("local-dir:"):
-        if not Path(name.removeprefix("local-dir:")).is_dir():
-            raise EncoderError(f"encoder {name!r}: no such folder. {MOVED}")
-        model, weights, options = name, None, {}
-    elif not pretrained or model not in open_clip.list_models():
-        raise EncoderError(
-            f"encoder {name!r}: open_clip has no model {model!r} with weights {pretrained!r}; "
-            f"expected 'model/pretrained' such as 'ViT-B-32/openai', 'model/path/to/weights', "
-            f"'local-dir:path' or '{EMBEDDED}'"
-        )
-    elif tag := open_clip.get_pretrained_cfg(model, pretrained):
+    model, _, given = name.partition("/")
+    options, path = {}, Path(given).expanduser()
+    if name.startswith("local-dir:") and Path(name.removeprefix("local-dir:")).is_dir():
+        model, weights = name, None
+    elif tag := open_clip.get_pretrained_cfg(model, given):
         weights = _find_weights(name, model, tag)
         # create_model only warns when weights were trained with QuickGELU and the model has GELU
-        options = {
-            "force_quick_gelu": bool(tag.get("quick_gelu")),
-            "force_preprocess_cfg": {k: tag[k] for k in ("mean", "std") if tag.get(k)},
-        }
+        options["force_quick_gelu"] = bool(tag.get("quick_gelu"))
+        options["force_preprocess_cfg"] = {k: tag[k] for k in ("mean", "std") if tag.get(k)}
+    elif model in open_clip.list_models() and path.is_file():
+        weights = str(path)
     else:
-        weights, options = _check_local(name, model, Path(pretrained).expanduser()), {}
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise EncoderError(
+            f"encoder {name!r}: no such weights; expected 'model/pretrained' such as "
+            f"'ViT-B-32/openai' (of {model!r} open_clip lists {known}), 'model/path/to/weights', "
+            f"'local-dir:path' or '{EMBEDDED}'. If they were moved, name their new place with "
+            f"--encoder: weights know an encoder by content"
+        )
     return _open_clip(name, model, weights, options).to(device)
 
 
@@ -165,18 +163,6 @@ def _find_weights(name: str, model: str, tag: dict) -> str:
             f"'{model}{'-quickgelu' if is_quick else ''}/path/to/the/file'; or go on without CLIP "
             f"with --encoder {EMBEDDED} (EfficientNet-Lite0 trained on ImageNet)"
         ) from error
-
-
-def _check_local(name: str, model: str, path: Path) -> str:
-    """The path of a local weights file, or an EncoderError that says what to pass instead."""
-    import open_clip
-
-    if not path.is_file():
-        raise EncoderError(
-            f"encoder {name!r}: {str(path)!r} is neither a file nor a set of weights of {model} "
-            f"({', '.join(open_clip.list_pretrained_tags_by_model(model))}). {MOVED}"
-        )
-    return str(path)
 
 
 def _open_clip(name: str, model: str, weights: str | None, options: dict) -> ImageEncoder:
