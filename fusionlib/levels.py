@@ -43,20 +43,13 @@ def find_range(
         The lowest 0.1 and the highest 99.9 percentile of any image, as stored levels.
 
     Raises:
-        ImageError: no files, a damaged one, 8-bit files among others, or one level everywhere.
+        ImageError: no files, a damaged one, or one level everywhere.
     """
     ends: list[float] = []
-    is_raw: dict[bool, Path | str] = {}
     for path in paths:
         stored = decode(path, frame, max_pixels)
         _check_finite(path, stored)
-        is_raw[stored.dtype != np.uint8] = path
         ends += _span(stored)
-    if len(is_raw) > 1:
-        raise ImageError(
-            f"no {side} range fits both {is_raw[False]}, which has 8 bits, and {is_raw[True]}, "
-            f"which has more; fuse them apart"
-        )
     if not ends or min(ends) == max(ends):
         raise ImageError(f"--{side}-range auto: {'one level' if ends else 'no images'}, no range")
     return min(ends), max(ends)

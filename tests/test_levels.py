@@ -90,8 +90,6 @@ def test_r62_auto_is_one_range_that_fits_every_frame(put):
 
 
 def test_r62_auto_needs_files_that_one_range_can_fit(put):
-    with pytest.raises(ImageError, match=r"a\.png, which has 8 bits, and .*b\.png"):
-        find_range([put("a.png", counts(0, 255, "u1")), put("b.png", counts(7200, 8200))], "ir")
     with pytest.raises(ImageError, match="no images"):
         find_range([], "vi")
     with pytest.raises(ImageError, match="one level"):
