@@ -74,13 +74,9 @@ def heat(path: Path | str, image: Array, name: str) -> Array:
     """
     text = f"{path}: taken for the palette {name!r}, which ends hot"
     warnings.warn(f"{text}; --ir-invert if it is the reversed one", PaletteWarning, stacklevel=4)
-    levels = np.rint(image.reshape(-1, 3) * 255).astype(np.int32)
-    codes, places = np.unique(levels @ [1 << 16, 1 << 8, 1], return_inverse=True)
-    far, entry = _trees()[name].query(np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1))
-    values = (entry[places] / 255).reshape(image.shape[:2])
-    off = (far > TOLERANCE)[places].reshape(values.shape)
-    nearest = distance_transform_edt(off, return_distances=False, return_indices=True)
-    return values[tuple(nearest)].astype(np.float32)
+    far, entry = _trees()[name].query(image * 255)
+    nearest = distance_transform_edt(far > TOLERANCE, return_distances=False, return_indices=True)
+    return (entry / 255).astype(np.float32)[tuple(nearest)]
 
 
 def describe(name: str | None) -> str:
