@@ -1,7 +1,7 @@
 """From a file to the levels that it stores: the one decode function."""
 
-import functools
-import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # not EPS, which runs G
 MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # EXIF and TIFF
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
-UNSIGNED, SIGNED = 1, 2  # sample formats
 # of EXIF: what shows, maker, model, date, who took it, copyright
 KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 _lifting = threading.Lock()
@@ -48,17 +47,27 @@ def decode(path: Path | str, frame: int | None = None, max_pixels: int = MAX_PIX
 
     Warns:
         FrameWarning: the first picture of an MPO file was taken.
-        UserWarning: colours of a palette, or one bit, were converted; once a process.
     """
-    path = Path(path)
+    path, unchosen = Path(path), 0
     with _opened(path) as file:
-        stored, orientation, mode, pictures = _decode(path, file, frame, max_pixels)
+        try:
+            # by name Pillow would map the file, and so garble TIFF files with an orientation
+            with Image.open(file, formats=FORMATS) as image:
+                _check_size(path, image.size, max_pixels)  # before what seeking may decode
+                if image.format == "MPO" and frame is None:
+                    frame, unchosen = 0, image.n_frames
+                image.seek(_chosen(path, getattr(image, "n_frames", 1), frame))
+                _check_size(path, image.size, max_pixels)  # pages differ in size
+                if image.format == "TIFF" and _pillow_changes_levels(image):
+                    raise UnidentifiedImageError
+                stored = _levels(path, file, image)
+                orientation = image.getexif().get(ORIENTATION, 1)
+        except UnidentifiedImageError:  # TIFF of 64-bit floats, for example
+            stored, orientation = _decode_tiff(path, file, frame, max_pixels)
         stored = _upright(_without_alpha(path, stored), orientation)
-    if pictures > 1 and frame is None:
-        text = f"{path}: the first of its {pictures} pictures is taken; --frame chooses another"
+    if unchosen:
+        text = f"{path}: the first of its {unchosen} pictures is taken; --frame chooses another"
         warnings.warn(text, FrameWarning, stacklevel=3)
-    if mode in ("P", "1"):
-        _note_conversion(mode)
     return stored
 
 
@@ -78,24 +87,16 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
                     exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
                     orientation = exif.get(ORIENTATION, 1)
         except UnidentifiedImageError:
-            with _tiff_page(path, file, frame) as (page, orientation):
-                height, width = page.imagelength, page.imagewidth
+            stored, orientation = _decode_tiff(path, file, frame, sys.maxsize)
+            height, width = stored.shape[:2]
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def describe(path: Path | str, has_colour: bool) -> dict[str, bytes]:
-    """What an image says of itself, for a copy of its size that stands upright.
+    """EXIF and colour profile of an image, for an upright copy of its size, as Pillow saves them.
 
-    Args:
-        path: an image file.
-        has_colour: whether the copy has it; a colour profile is of one kind or the other.
-
-    Returns:
-        ``exif`` and ``icc_profile``, as far as there are any, as `PIL.Image.Image.save` takes them:
-        camera, time and place, without orientation and thumbnail.
-
-    Warns:
-        UserWarning: they are damaged, and left out.
+    Camera, time and place, without orientation and thumbnail; a profile only if it is of colours
+    where the copy has colour. What is damaged is left out, with a UserWarning.
     """
     try:
         with _opened(Path(path)) as file, Image.open(file, formats=FORMATS) as image:
@@ -120,7 +121,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
     Pillow's own limit on pixels, which is the process's, is lifted: sizes are checked here.
     """
-    _check_file(path)
+    if not os.path.isfile(path):  # to open a pipe would wait for ever
+        what = "a folder or a pipe" if os.path.exists(path) else "no such file"
+        raise ImageError(f"{path}: {what}, not an image")
     with warnings.catch_warnings(), _lifting:
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -138,104 +141,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(
-    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
-) -> tuple[Array, int, str, int]:
-    """Pixels with the channels of the file, how they are turned, Pillow's mode, MPO's pictures."""
-    try:
-        # by name Pillow would map the file, and so garble TIFF files with an orientation
-        with Image.open(file, formats=FORMATS) as image:
-            pictures = image.n_frames if image.format == "MPO" else 1
-            chosen = 0 if pictures > 1 and frame is None else frame
-            _check_size(path, image.size, max_pixels)  # before what seeking may decode
-            image.seek(_chosen(path, getattr(image, "n_frames", 1), chosen))
-            _check_size(path, image.size, max_pixels)  # pages differ in size
-            if image.format == "TIFF" and _pillow_changes_levels(image):
-                raise UnidentifiedImageError
-            if image.format == "PNG":
-                with Image.open(path, formats=FORMATS) as again:
-                    again.verify()  # the pixels' checksums, which decoding skips
-                if image.tile[0].args in ("LA;16B", "RGB;16B", "RGBA;16B"):
-                    key, orientation = image.info.get("transparency"), _orientation(image)
-                    return _decode_deep_png(path, file, key), orientation, image.mode, 1
-            image.load()
-            return _to_array(path, image), _orientation(image), image.mode, pictures
-    except UnidentifiedImageError:
-        return *_decode_tiff(path, file, frame, max_pixels), "", 1  # 64-bit floats, for example
-
-
-def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(ORIENTATION, 1)
-
-
-def _decode_deep_png(path: Path, file: BinaryIO, transparent: tuple | None) -> Array:
-    """16 bits and more than one channel, of which Pillow keeps 8 bits."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_image  # seconds, and few files need it
-
-    file.seek(0)
-    data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    stored = decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    if transparent is not None and (stored[..., :3] == transparent).all(axis=2).any():
-        _refuse_transparent(path, 0)
-    return stored
-
-
-def _pillow_changes_levels(image: Image.Image) -> bool:
-    """Whether Pillow cuts the levels of a TIFF file to 8 bits, drops their sign or wraps them."""
-    bits = max(image.tag_v2.get(BITS, (1,)))
-    kind = image.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
-    is_plain = image.mode in ("L", "P", "1", "I", "F", "I;16", "I;16B")
-    if bits > 8 and (not is_plain or image.tag_v2.get(PHOTOMETRIC) == 0):  # white is zero
-        return True
-    return (bits, kind) in ((8, SIGNED), (32, UNSIGNED))
-
-
-def _decode_tiff(
-    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
-) -> tuple[Array, int]:
-    with _tiff_page(path, file, frame) as (page, orientation):
-        _check_size(path, (page.imagewidth, page.imagelength), max_pixels)
-        if page.photometric not in (1, 2):  # black is zero, RGB
-            raise ImageError(
-                f"{path}: colour mode {page.photometric.name} with {page.bitspersample} bits is "
-                f"not accepted; save it as grey (black is zero) or RGB"
-            )
-        stored = page.asarray()
-        if stored.ndim == 3 and page.planarconfig == 2:  # channels one after the other
-            stored = np.moveaxis(stored, 0, 2)
-        return stored, orientation
-
-
-@contextmanager
-def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]:
-    """A page as tifffile sees it, and its orientation."""
-    import tifffile
-
-    log = logging.getLogger("tifffile")
-    if not log.handlers:  # else what it says of damaged files stands on stderr
-        log.addHandler(logging.NullHandler())
-    file.seek(0)
-    if file.read(2) not in (b"II", b"MM"):
-        raise UnidentifiedImageError("no known format")
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[_chosen(path, len(tiff.pages), frame)]
-        tag = page.tags.get(ORIENTATION)
-        yield page, int(tag.value) if tag else 1
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what is no file before it is opened: opening a pipe waits for ever."""
-    try:
-        if path.is_file():
-            return
-        what = "a folder" if path.is_dir() else "a pipe" if path.exists() else "no such file"
-    except OSError as error:  # a name that is too long, a folder that may not be entered
-        what = str(error.strerror)
-    raise ImageError(f"{path}: {what}, not an image")
-
-
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
@@ -249,35 +154,69 @@ def _chosen(path: Path, frames: int, frame: int | None) -> int:
     """The frame that is meant; for a pair it may be named for the sake of the other image."""
     if frames == 1 and (frame or 0) >= 0:
         return 0
-    if frame is None:
+    if frame is None or not 0 <= frame < frames:
+        wrong = "" if frame is None else f"no frame {frame}, "
         raise ImageError(
-            f"{path}: has {frames} frames; choose one with frame=0…{frames - 1} (--frame)"
+            f"{path}: has {wrong}{frames} frames; choose one with frame=0…{frames - 1} (--frame)"
         )
-    if not 0 <= frame < frames:
-        raise ImageError(f"{path}: frame {frame} of {frames}; choose 0…{frames - 1}")
     return frame
 
 
-@functools.cache  # once: Python's own "once" forgets at every `warnings.catch_warnings`
-def _note_conversion(mode: str) -> None:
-    warnings.warn(f"images of mode {mode} are converted through RGB", stacklevel=4)
-
-
-def _to_array(path: Path, image: Image.Image) -> Array:
-    """Pixels as Pillow has them: uint8, uint16, int32 or float32, with alpha if there is any."""
-    key = image.info.get("transparency")  # one level or colour, or a palette's alpha
-    if key is not None and image.mode.startswith("I"):  # 16 bit: "RGBA" would clip it
-        if (np.asarray(image) == key).any():
-            _refuse_transparent(path, 0)
-    elif key is not None or image.mode in ("LA", "La", "PA", "RGBa"):
+def _levels(path: Path, file: BinaryIO, image: Image.Image) -> Array:
+    """Pixels with the channels of the file, alpha among them: uint8, uint16, int32 or float32."""
+    if image.format == "PNG":
+        with Image.open(path, formats=FORMATS) as again:
+            again.verify()  # the pixels' checksums, which decoding skips
+        if image.tile[0].args in ("LA;16B", "RGB;16B", "RGBA;16B"):  # Pillow keeps 8 of the bits
+            return _decode_deep_png(file)
+    is_deep = image.mode.startswith("I")  # "RGBA" would clip it
+    if image.mode in ("P", "PA", "1", "RGBa") or ("transparency" in image.info and not is_deep):
         image = image.convert("RGBA")
-    elif image.mode in ("P", "1"):
-        image = image.convert("RGB")
-    if image.mode not in ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         raise ImageError(
             f"{path}: colour mode {image.mode} is not accepted; save it as grey or RGB"
         )
     return np.asarray(image)
+
+
+def _decode_deep_png(file: BinaryIO) -> Array:
+    import torch
+    from torchvision.io import ImageReadMode, decode_image  # seconds, and few files need it
+
+    file.seek(0)
+    data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+    return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+
+
+def _pillow_changes_levels(image: Image.Image) -> bool:
+    """Whether Pillow cuts the levels of a TIFF file to 8 bits, drops their sign or wraps them."""
+    bits = max(image.tag_v2.get(BITS, (1,)))
+    kind = image.tag_v2.get(SAMPLE_FORMAT, (1,))[0]  # 1 without, 2 with a sign
+    is_plain = image.mode in ("L", "P", "1", "I", "F", "I;16", "I;16B")
+    if bits > 8 and (not is_plain or image.tag_v2.get(PHOTOMETRIC) == 0):  # white is zero
+        return True
+    return (bits, kind) in ((8, 2), (32, 1))
+
+
+def _decode_tiff(
+    path: Path, file: BinaryIO, frame: int | None, max_pixels: int
+) -> tuple[Array, int]:
+    """Levels and orientation of a page as tifffile sees it."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[_chosen(path, len(tiff.pages), frame)]
+        _check_size(path, (page.imagewidth, page.imagelength), max_pixels)
+        if page.photometric not in (1, 2):  # black is zero, RGB
+            raise ImageError(
+                f"{path}: colour mode {page.photometric.name} with {page.bitspersample} bits is "
+                f"not accepted; save it as grey (black is zero) or RGB"
+            )
+        stored, tag = page.asarray(), page.tags.get(ORIENTATION)
+        if stored.ndim == 3 and page.planarconfig == 2:  # channels one after the other
+            stored = np.moveaxis(stored, 0, 2)
+        return stored, int(tag.value) if tag else 1
 
 
 def _without_alpha(path: Path, stored: Array) -> Array:

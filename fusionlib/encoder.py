@@ -7,7 +7,6 @@ classes, there so that everything runs offline, and named so wherever its result
 import hashlib
 import os
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ from fusionlib.files import file_sha256
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LISTED = 8  # lines of another library's error that are passed on
-MOVED = "If it was moved, name its new place with --encoder: weights know an encoder by content"
 CONNECT_SECONDS = 5  # until the model hub counts as out of reach
 
 
@@ -96,20 +94,29 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
             fit the model. Nothing is ever replaced by another or a random encoder.
     """
     if name == EMBEDDED:
-        encoder = _embedded()
-    elif name.startswith("local-dir:"):
-        if not Path(name.removeprefix("local-dir:")).is_dir():
-            raise EncoderError(f"encoder {name!r}: no such folder. {MOVED}")
-        encoder = _open_clip(name, name, None)
+        return _embedded().to(device)
+    import open_clip
+
+    model, _, given = name.partition("/")
+    options, path = {}, Path(given).expanduser()
+    if name.startswith("local-dir:") and Path(name.removeprefix("local-dir:")).is_dir():
+        model, weights = name, None
+    elif tag := open_clip.get_pretrained_cfg(model, given):
+        weights = _find_weights(name, model, tag)
+        # create_model only warns when weights were trained with QuickGELU and the model has GELU
+        options["force_quick_gelu"] = bool(tag.get("quick_gelu"))
+        options["force_preprocess_cfg"] = {k: tag[k] for k in ("mean", "std") if tag.get(k)}
+    elif model in open_clip.list_models() and path.is_file():
+        weights = str(path)
     else:
-        model, _, pretrained = name.partition("/")
-        if not pretrained:
-            raise EncoderError(
-                f"encoder {name!r} is not known; expected 'model/pretrained' such as "
-                f"'ViT-B-32/openai', 'model/path/to/weights', 'local-dir:path' or '{EMBEDDED}'"
-            )
-        encoder = _open_clip(name, model, pretrained)
-    return encoder.to(device)
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise EncoderError(
+            f"encoder {name!r}: no such weights; expected 'model/pretrained' such as "
+            f"'ViT-B-32/openai' (of {model!r} open_clip lists {known}), 'model/path/to/weights', "
+            f"'local-dir:path' or '{EMBEDDED}'. If they were moved, name their new place with "
+            f"--encoder: weights know an encoder by content"
+        )
+    return _open_clip(name, model, weights, options).to(device)
 
 
 def _embedded() -> ImageEncoder:
@@ -127,67 +134,26 @@ def _embedded() -> ImageEncoder:
     # The file has the layers in the same order under other names.
     network.load_state_dict(dict(zip(network.state_dict(), stored.values(), strict=True)))
     network.reset_classifier(0)  # pooled features, E = 1280
-    return ImageEncoder(
-        network,
-        name=EMBEDDED,
-        title="EfficientNet-Lite0 (ImageNet, not CLIP)",
-        size=(224, 224),
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-    )
+    title = "EfficientNet-Lite0 (ImageNet, not CLIP)"
+    grey = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    return ImageEncoder(network, name=EMBEDDED, title=title, size=(224, 224), **grey)
 
 
-def _open_clip(name: str, model: str, pretrained: str | None) -> ImageEncoder:
-    import open_clip
-
-    options: dict = {}
-    if pretrained is not None:
-        if model not in open_clip.list_models():
-            raise EncoderError(f"encoder {name!r}: open_clip has no model {model!r}")
-        pretrained, options = _find_weights(name, model, pretrained)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            clip = open_clip.create_model(
-                model, pretrained=pretrained, require_pretrained=True, **options
-            )
-    except Exception as error:
-        lines = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
-        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {lines}") from error
-    size = clip.visual.image_size
-    config = getattr(clip.visual, "preprocess_cfg", {})
-    return ImageEncoder(
-        clip.visual,
-        name=name,
-        title=f"CLIP {Path(name).name if pretrained is None else model} (open_clip)",
-        size=(size, size) if isinstance(size, int) else tuple(size),
-        mean=tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-        std=tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
-    )
-
-
-def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
-    """Path of the weights, and how the model must be built for them."""
+def _find_weights(name: str, model: str, tag: dict) -> str:
+    """Path of weights that open_clip lists: those in the cache, else downloaded."""
     import huggingface_hub
-    import open_clip
     from open_clip.pretrained import HF_WEIGHTS_NAME, _get_safe_alternatives, download_pretrained
 
-    tag = open_clip.get_pretrained_cfg(model, pretrained)
-    if not tag:
-        return _check_local(name, model, Path(pretrained).expanduser()), {}
-    # create_model only warns when a tag was trained with QuickGELU and the model has GELU.
-    options = {"force_quick_gelu": bool(tag.get("quick_gelu"))}
-    options["force_preprocess_cfg"] = {k: tag[k] for k in ("mean", "std") if tag.get(k)}
     repository, file = os.path.split(tag["hf_hub"])
     file = file or HF_WEIGHTS_NAME
     for candidate in (*_get_safe_alternatives(file), file):
         cached = huggingface_hub.try_to_load_from_cache(repository, candidate)
         if isinstance(cached, str):
-            return cached, options
+            return cached
     try:
         # fails within seconds where the download would retry for most of a minute
         huggingface_hub.model_info(repository, timeout=CONNECT_SECONDS)
-        return download_pretrained(tag), options
+        return download_pretrained(tag)
     except Exception as error:
         is_quick = tag.get("quick_gelu") and "quickgelu" not in model
         raise EncoderError(
@@ -199,31 +165,28 @@ def _find_weights(name: str, model: str, pretrained: str) -> tuple[str, dict]:
         ) from error
 
 
-def _check_local(name: str, model: str, path: Path) -> str:
-    """The path of a local weights file, or an EncoderError that says what to pass instead."""
+def _open_clip(name: str, model: str, weights: str | None, options: dict) -> ImageEncoder:
     import open_clip
 
-    if not path.is_file():
-        if (absolute := Path("/") / path).is_file():
-            raise EncoderError(f"encoder {name!r}: {absolute} is meant? Pass '{model}/{absolute}'")
-        known = f"a set of weights of {model}"
-        if len(path.parts) == 1 and not path.suffix:
-            known += f" ({', '.join(open_clip.list_pretrained_tags_by_model(model))})"
-        raise EncoderError(
-            f"encoder {name!r}: {str(path)!r} is neither a file nor {known}. {MOVED}"
-        )
-    if zipfile.is_zipfile(path):  # only OpenAI published CLIP as TorchScript, and with QuickGELU
-        with zipfile.ZipFile(path) as archive:
-            is_torchscript = any("/code/" in member for member in archive.namelist())
-        if is_torchscript:
-            hub = (open_clip.get_pretrained_cfg(model, "openai") or {}).get("hf_hub", "timm/")
-            raise EncoderError(
-                f"encoder {name!r}: {path} is a TorchScript archive as published by OpenAI, which "
-                f"holds code and is not opened; take open_clip_model.safetensors from "
-                f"https://huggingface.co/{hub.rstrip('/')} and pass "
-                f"'{model.removesuffix('-quickgelu')}-quickgelu/path/to/it'"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            clip = open_clip.create_model(
+                model, pretrained=weights, require_pretrained=True, **options
             )
-    return str(path)
+    except Exception as error:
+        lines = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
+        raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {lines}") from error
+    size = clip.visual.image_size
+    config = getattr(clip.visual, "preprocess_cfg", {})
+    return ImageEncoder(
+        clip.visual,
+        name=name,
+        title=f"CLIP {model if weights else Path(name).name} (open_clip)",
+        size=(size, size) if isinstance(size, int) else tuple(size),
+        mean=tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
+    )
 
 
 def _fingerprint(network: nn.Module, *settings: object) -> str:

@@ -24,7 +24,6 @@ Array = np.ndarray
 
 GREY_TOLERANCE = 2  # levels by which stored "grey" RGB may differ, as JPEG leaves them
 MAX_STRETCH = 0.02  # by which resizing may change the proportions without a word
-LARGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side
 # what measuring needs: at their defaults Q_AB/F falls by 3 % (JPEG) and 18 % (WebP)
 QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # BT.601
@@ -68,18 +67,18 @@ def read_ir(
 
 def _one_channel(path: Path | str, image: Array, ir_rgb: str) -> Array:
     """Infrared (H, W, 3) → (H, W), as `read_ir` says."""
-    spread = float((image.max(axis=2) - image.min(axis=2)).max() * 255)
+    spread = np.ptp(image, axis=2).max() * 255
     if spread == 0:
         return image[:, :, 0]
-    if spread > GREY_TOLERANCE + 0.5:
-        if ir_rgb == "grey":
+    if not is_grey(image):
+        name = palettes.recognise(path, image)
+        if ir_rgb == "palette" and name:
+            return palettes.heat(path, image, name)
+        if ir_rgb != "luma" or (name and not palettes.brightens(name)):
             raise ImageError(
                 f"{path}: an infrared image with three channels that differ by up to "
-                f"{spread:.0f} levels looks like {palettes.describe(image)}"
+                f"{spread:.0f} levels looks like {palettes.describe(name)}"
             )
-        if ir_rgb == "palette":
-            return palettes.heat(path, image)
-        palettes.check_luma(path, image)
     return luma8(image).astype(np.float32) / np.float32(255)
 
 
@@ -98,9 +97,9 @@ def read_vi(
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
-def read_luma8(path: Path | str, *, frame: int | None = None) -> Array:
+def read_luma8(path: Path | str) -> Array:
     """Read any image as what the metrics see: (H, W), uint8 luma, rounded half up."""
-    image = levels.scale(path, decode(path, frame), None, "ir")
+    image = levels.scale(path, decode(path), None, "ir")
     return luma8(image) if image.ndim == 3 else np.rint(image * 255).astype(np.uint8)
 
 
@@ -111,9 +110,8 @@ def pixel_sha256(path: Path | str) -> str:
     and the image turned, grey and three equal channels. Raises ImageError as `read_ir`.
     """
     stored = decode(path)
-    if stored.ndim == 3:
-        red, green, blue = np.moveaxis(stored, 2, 0)
-        stored = red if np.array_equal(red, green) and np.array_equal(red, blue) else stored
+    if stored.ndim == 3 and (stored == stored[:, :, :1]).all():
+        stored = stored[:, :, 0]
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
     digest = hashlib.sha256(f"{stored.dtype.str}{stored.shape}".encode())
     digest.update(stored)
@@ -122,7 +120,7 @@ def pixel_sha256(path: Path | str) -> str:
 
 def is_grey(vi: Array) -> bool:
     """Whether an RGB image (H, W, 3) in [0, 1] has no colour, to 2 of 255 levels."""
-    return bool((vi.max(axis=2) - vi.min(axis=2)).max() * 255 <= GREY_TOLERANCE + 0.5)
+    return bool(np.ptp(vi, axis=2).max() * 255 <= GREY_TOLERANCE + 0.5)
 
 
 def luma8(rgb: Array) -> Array:
@@ -168,29 +166,17 @@ def aspect(ir: tuple[int, int], vi: tuple[int, int]) -> str:
     )
 
 
-def check_target(path: Path | str, size: tuple[int, int] | None = None) -> Path:
+def check_target(path: Path | str) -> Path:
     """The path, if its suffix names a format in which `save_image` loses nothing that counts.
 
-    Args:
-        path: where an image will be written.
-        size: its (height, width), if known: JPEG and WebP have a limit.
-
     Raises:
-        ImageError: no such format, or one that cannot hold the result.
+        ImageError: it does not.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".gif":
-        raise ImageError(f"{path}: GIF holds 256 colours, too few for a fused image; use .png")
-    if suffix not in SUFFIXES:
+    if path.suffix.lower() not in set(SUFFIXES) - {".gif"}:
         raise ImageError(
             f"{path}: cannot write {path.suffix or 'a file without suffix'!r}; "
-            f"one of {', '.join(s for s in SUFFIXES if s != '.gif')}"
-        )
-    if size and max(size) > (most := LARGEST.get(_format(path), max(size))):
-        raise ImageError(
-            f"{path}: {size[1]}×{size[0]} is more than the {most} pixels a side that "
-            f"{_format(path)} holds; use .png or .tif"
+            f"one of {', '.join(SUFFIXES)} but .gif, which holds 256 colours"
         )
     return path
 
@@ -214,7 +200,6 @@ def save_image(path: Path | str, image: Array, *, like: Path | str | None = None
     path = check_target(path)
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ImageError(f"{path}: cannot save shape {image.shape}; expected (H, W) or (H, W, 3)")
-    check_target(path, image.shape[:2])
     if image.dtype != np.uint8:
         if image.dtype.kind not in "fb":
             raise ImageError(f"{path}: cannot save {image.dtype}; expected uint8, or float in 0…1")
@@ -222,18 +207,21 @@ def save_image(path: Path | str, image: Array, *, like: Path | str | None = None
             raise ImageError(f"{path}: {np.sum(~np.isfinite(image))} values are not finite")
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     encoded = io.BytesIO()
-    kind = _format(path)
+    kind = Image.registered_extensions()[path.suffix.lower()]
     options = QUALITY.get(kind, {}) | (describe(like, image.ndim == 3) if like else {})
-    Image.fromarray(image).save(encoded, kind, **options)
+    try:
+        Image.fromarray(image).save(encoded, kind, **options)
+    except (OSError, ValueError) as error:
+        height, width = image.shape[:2]
+        raise ImageError(
+            f"{path}: {kind} cannot hold this image of {width}×{height} pixels ({error}); use .png"
+        ) from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"{path.parent}: cannot be made ({error.strerror})") from error
     # hidden, so that no listing takes what a kill leaves for an image; as short as any name
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
-    write_atomically(path, encoded.getvalue(), temporary)
+    write_atomically(
+        path, encoded.getvalue(), path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    )
     return path
-
-
-def _format(path: Path) -> str:
-    return Image.registered_extensions()[path.suffix.lower()]

@@ -18,7 +18,6 @@ Array = np.ndarray
 Range = tuple[float, float]
 Side = Literal["ir", "vi"]
 
-TAILS = (0.1, 99.9)  # percentiles; beyond them lie dead and hot pixels
 CLIPPED = 0.03  # share of the pixels beyond one end of a given range that is worth a warning
 
 
@@ -44,20 +43,13 @@ def find_range(
         The lowest 0.1 and the highest 99.9 percentile of any image, as stored levels.
 
     Raises:
-        ImageError: no files, a damaged one, 8-bit files among others, or one level everywhere.
+        ImageError: no files, a damaged one, or one level everywhere.
     """
     ends: list[float] = []
-    is_raw: dict[bool, Path | str] = {}
     for path in paths:
         stored = decode(path, frame, max_pixels)
         _check_finite(path, stored)
-        is_raw[stored.dtype != np.uint8] = path
-        ends += _tails(stored)
-    if len(is_raw) > 1:
-        raise ImageError(
-            f"no {side} range fits both {is_raw[False]}, which has 8 bits, and {is_raw[True]}, "
-            f"which has more; fuse them apart"
-        )
+        ends += _span(stored)
     if not ends or min(ends) == max(ends):
         raise ImageError(f"--{side}-range auto: {'one level' if ends else 'no images'}, no range")
     return min(ends), max(ends)
@@ -83,39 +75,38 @@ def scale(path: Path | str, stored: Array, given: Range | None, side: Side) -> A
     if stored.dtype == np.uint8:
         return stored.astype(np.float32) / np.float32(255)
     white = 1.0 if stored.dtype.kind == "f" else 65535.0
-    low, high = float(stored.min()), float(stored.max())
-    if low < 0 or high > white:
-        raise ImageError(
-            f"{path}: values from {low:g} to {high:g} are outside 0…{white:g}; "
-            f"say which levels are black and white: {_ways(stored, side)}"
-        )
-    if _is_raw(stored, white):
-        raise ImageError(
-            f"{path}: nearly all levels lie within {_span(stored)} of 0…{white:g}, as raw counts "
-            f"do, and would be fused as black or fog; say which levels are black and white: "
-            f"{_ways(stored, side)}, or --{side}-range 0 {white:g} if they are meant as they are"
-        )
-    return (stored.astype(np.float64) / white).astype(np.float32)
+    if stored.min() < 0 or stored.max() > white:
+        flaw = f"there are levels outside 0…{white:g}"
+    elif _is_raw(stored, white):
+        flaw = f"nearly all levels use little of 0…{white:g}, as raw counts do, and would be fog"
+    else:
+        return (stored.astype(np.float64) / white).astype(np.float32)
+    low, high = _span(stored)
+    raise ImageError(
+        f"{path}: {flaw}; say which levels are black and white: --{side}-range {low:.6g} "
+        f"{high:.6g} ({side}_range=(low, high)) for this file, --{side}-range auto for one range "
+        f"over all files, or --{side}-range 0 {white:g} if they are meant as they are"
+    )
 
 
 def _scale_by(path: Path | str, stored: Array, given: Range, side: Side) -> Array:
     low, high = given
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         how = "; for black-hot infrared use ir_invert=True (--ir-invert)" if side == "ir" else ""
-        raise ImageError(f"{side}_range=({low:g}, {high:g}): expected finite LOW < HIGH{how}")
+        raise ImageError(
+            f"{path}: {side}_range=({low:g}, {high:g}), expected finite LOW < HIGH{how}"
+        )
     if stored.dtype == np.uint8 and (low < 0 or high > 255):
         raise ImageError(
             f"{path}: has 8 bits, levels 0…255, which {side}_range=({low:g}, {high:g}) "
             f"(--{side}-range) cannot be meant for; fuse raw and 8-bit files apart"
         )
-    for beyond, end, colour in (
-        (stored < low, "below", "black"),
-        (stored > high, "above", "white"),
-    ):
+    for beyond, colour in ((stored < low, "black"), (stored > high, "white")):
         if (share := beyond.mean()) > CLIPPED:
+            least, most = _span(stored)
             warnings.warn(
-                f"{path}: {share:.0%} of the values lie {end} {side}_range=({low:g}, {high:g}) "
-                f"and become {colour}; the levels are {_span(stored)}",
+                f"{path}: {share:.0%} of the values become {colour} with {side}_range="
+                f"({low:g}, {high:g}); the levels are {least:.6g}…{most:.6g}",
                 LevelsWarning,
                 stacklevel=4,
             )
@@ -131,39 +122,22 @@ def _is_raw(stored: Array, white: float) -> bool:
     from 14 bits by its lamps, which raw counts cannot reach. Not raw: one level everywhere, which
     holds nothing to lose, and 8 bits that were widened (times 257 or 256, or over 255).
     """
-    least, most = stored.min() / white, stored.max() / white
-    low, high = np.array(_tails(stored)) / white
-    if least == most or high - low >= 0.25:
-        return False
+    low, high = np.array(_span(stored)) / white
+    used, most = high - low, stored.max() / white
     if white == 1:
         widened = bool(np.allclose(stored * 255, np.rint(stored * 255), atol=1e-3))
     else:
         widened = not (stored % 257).any() or not (stored % 256).any()
-    fog = low > high - low
-    return not widened and (high - low < 0.1 or most <= 0.25 or fog)
+    if used == 0 or used >= 0.25 or widened:
+        return False
+    return bool(used < 0.1 or most <= 0.25 or low > used)
 
 
-def _tails(stored: Array) -> list[float]:
-    """The levels at the 0.1 and 99.9 percentile."""
-    return [
-        float(np.percentile(stored, tail, method=method))
-        for tail, method in zip(TAILS, ("lower", "higher"), strict=True)
-    ]
-
-
-def _span(stored: Array) -> str:
-    low, high = _tails(stored)
-    if low == high:
-        low, high = float(stored.min()), float(stored.max())
-    return f"{low:.6g}…{high:.6g}"
-
-
-def _ways(stored: Array, side: Side) -> str:
-    numbers = _span(stored).replace("…", " ")
-    return (
-        f"--{side}-range {numbers} ({side}_range=(low, high)) for this file, or "
-        f"--{side}-range auto for one range over all files"
-    )
+def _span(stored: Array) -> Range:
+    """Lowest and highest level but for 0.1 % at either end, where dead and hot pixels lie."""
+    low = float(np.percentile(stored, 0.1, method="lower"))
+    high = float(np.percentile(stored, 99.9, method="higher"))
+    return (low, high) if low < high else (float(stored.min()), float(stored.max()))
 
 
 def _check_finite(path: Path | str, stored: Array) -> None:

@@ -107,14 +107,11 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
     digest = _verified_digest(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = _unpacked(file.metadata() or {})
+            metadata = _unpacked(file.metadata())
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         name, title, record, stored = (metadata[key] for key in KEYS)
-        # a former network could add max(I_i, Y_v) to its output; one that did not is this one
-        config = NetworkConfig(**{k: v for k, v in stored.items() if v or k != "residual"})
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors ({error})") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        config = NetworkConfig(**stored)
+    except (SafetensorError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: not a weights file of this project ({error!r})") from error
     if encoder is not None and encoder.fingerprint != metadata.get("encoder_fingerprint"):
         raise WeightsError(
@@ -124,8 +121,7 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
             f"(python -m fusionlib train --encoder {encoder.name})"
         )
     net = FusionNet(config)
-    state = {key.removeprefix("module."): value for key, value in tensors.items()}
-    load_state(net, state, path, config)
+    load_state(net, tensors, path, config)
     return Weights(net.eval(), path, digest, name, title, record)
 
 
@@ -162,12 +158,10 @@ def _unpacked(metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _verified_digest(path: Path) -> str:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; train some with `fusionlib train`")
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not path.is_file():
         raise WeightsError(
-            f"{path}: not a weights file of this project; `fusionlib train` writes best.safetensors"
-            f" and last.safetensors (checkpoint.pt is there to go on training)"
+            f"{path}: no weights file of this project; `fusionlib train` writes best.safetensors "
+            f"and last.safetensors (checkpoint.pt is there to go on training)"
         )
     described = path.with_suffix(".json")
     try:

@@ -10,15 +10,9 @@ import tifffile
 from PIL import Image
 
 from fusionlib.errors import ImageError
-from fusionlib.images import (
-    image_size,
-    read_ir,
-    read_luma8,
-    read_vi,
-)
+from fusionlib.images import read_ir
 
 ORIENTATION = 0x0112
-READERS = (read_ir, read_vi, read_luma8, image_size)
 LEVELS = np.array([[0, 255, 256], [1000, 40_000, 65_535]])
 BIG_ENDIAN = Image.frombytes("I;16B", (3, 2), LEVELS.astype(">u2").tobytes())
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)

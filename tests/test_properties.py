@@ -69,7 +69,6 @@ def read(reader, path, **options):
     """What a reader gives, or None after an error of ours that names the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "images of mode", UserWarning)  # a flip may make it one
         warnings.simplefilter("ignore", DeprecationWarning)  # of the libraries
         try:
             return reader(path, **options)
@@ -82,7 +81,6 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("damaged")
 
 
-@pytest.mark.filterwarnings("ignore:images of mode P")
 @pytest.mark.parametrize("name", IMAGES)
 @damaged
 def test_r04_damaged_images_are_read_rightly_or_refused(folder, name, data):

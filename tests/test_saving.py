@@ -1,4 +1,3 @@
-import io
 import os
 
 import numpy as np
@@ -8,7 +7,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 from scenes import read_scene
 from skimage.color import rgb2ycbcr
 
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import ImageError
 from fusionlib.images import aspect, check_target, luma, luma8, replace_luma, save_image
 
 
@@ -23,28 +22,13 @@ def test_luma_is_rounded_half_up_from_the_exact_value():
     assert exact.dtype == np.float32 and np.abs(exact - thousandths / 255_000).max() < 1e-6
 
 
-def test_replace_luma_keeps_chroma_and_sets_luma(tmp_path):
-    rng = np.random.default_rng(4)  # nothing leaves [0, 1]
-    rgb = (rng.integers(77, 178, (40, 50, 3)) / 255).astype(np.float32)
-    y = (luma(rgb) + rng.uniform(-0.3, 0.3, (40, 50))).astype(np.float32)
-    fused = replace_luma(rgb, y)
-    assert fused.dtype == np.float32
-    before, after = rgb2ycbcr(rgb.astype(float)), rgb2ycbcr(fused.astype(float))
-    assert np.abs(after[:, :, 1:] - before[:, :, 1:]).max() < 1e-3  # of 224 levels
-    assert np.abs((after[:, :, 0] - 16) / 219 - y).max() < 1e-5
-    saved = Image.open(save_image(tmp_path / "fused.png", fused)).convert("YCbCr")
-    stored = Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).convert("YCbCr")
-    difference = np.asarray(saved, int) - np.asarray(stored, int)
-    assert np.abs(difference[:, :, 1:]).max() <= 1
-    assert np.abs(np.asarray(saved, int)[:, :, 0] - y * 255).max() <= 1.5  # three roundings
-
-
-def test_replace_luma_sets_luma_where_a_channel_would_leave_the_range():
-    """Cb and Cr give way, by one factor, and no more than they must."""
+def test_replace_luma_sets_luma_and_keeps_chroma_where_no_channel_leaves_the_range():
+    """Elsewhere Cb and Cr give way, by one factor, and no more than they must."""
     rng = np.random.default_rng(5)
     rgb, y = (rng.random(shape).astype(np.float32) for shape in ((60, 70, 3), (60, 70)))
     fused = replace_luma(rgb, y)
-    assert fused.min() >= 0 and fused.max() <= 1 and np.abs(luma(fused) - y).max() < 1e-5
+    assert fused.dtype == np.float32 and fused.min() >= 0 and fused.max() <= 1
+    assert np.abs(luma(fused) - y).max() < 1e-5
     before, after = (rgb2ycbcr(x.astype(float))[:, :, 1:] - 128 for x in (rgb, fused))
     factor = (before * after).sum(axis=2) / (before**2).sum(axis=2)
     assert np.abs(after - factor[:, :, None] * before).max() < 1e-3
@@ -54,31 +38,26 @@ def test_replace_luma_sets_luma_where_a_channel_would_leave_the_range():
     edge = np.minimum(fused.min(axis=2), 1 - fused.max(axis=2))
     assert (edge[~fits] < 1e-6).all() and (factor[~fits] < 1).all()
     assert np.abs(replace_luma(rgb, luma(rgb)) - rgb).max() < 1e-6
-    for value in (0, 1):
-        fused = replace_luma(rgb, np.full_like(y, value))
-        assert (fused == value).any(axis=2).all() and fused.min() >= 0 and fused.max() <= 1
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_save_rounds_half_to_even_and_clips(tmp_path, dtype):
+def test_save_rounds_half_to_even_and_clips(tmp_path):
     values = {0.1: 26, 0.3: 76, 0.5: 128, 0.7: 178, 0.9: 230}  # 25.5, 76.5, 127.5, 178.5, 229.5
     values |= {-0.2: 0, 1.7: 255, 0: 0, 1: 255, 0.499 / 255: 0, 0.501 / 255: 1}
-    path = save_image(tmp_path / "a.png", np.array([list(values)], dtype))
-    assert np.asarray(Image.open(path)).tolist() == [list(values.values())]
+    for dtype in (np.float32, np.float64):
+        path = save_image(tmp_path / "a.png", np.array([list(values)], dtype))
+        assert np.asarray(Image.open(path)).tolist() == [list(values.values())]
 
 
-@pytest.mark.parametrize("image", [RAMP, COLOURS], ids=["grey", "colour"])
-@pytest.mark.parametrize(
-    "name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.webp", "new/folders/a.tiff"]
-)
-def test_save_returns_the_path_of_the_levels(tmp_path, name, image):
-    path = save_image(str(tmp_path / name), image)
-    assert path == tmp_path / name
-    stored = Image.open(path).convert("L" if image.ndim == 2 else "RGB")  # WebP has no grey
-    assert (np.asarray(stored) == image).all()
-    assert os.listdir(path.parent) == [path.name]
-    bytes_before = path.read_bytes()
-    assert save_image(path, image).read_bytes() == bytes_before  # no time stamp
+@pytest.mark.parametrize("name", ["a.PNG", "a.bmp", "a.tif", "a.webp", "new/folders/a.tiff"])
+def test_save_returns_the_path_of_the_levels(tmp_path, name):
+    for image in (RAMP, COLOURS):
+        path = save_image(str(tmp_path / name), image)
+        assert path == tmp_path / name
+        stored = Image.open(path).convert("L" if image.ndim == 2 else "RGB")  # WebP has no grey
+        assert (np.asarray(stored) == image).all()
+        assert os.listdir(path.parent) == [path.name]
+        bytes_before = path.read_bytes()
+        assert save_image(path, image).read_bytes() == bytes_before  # no time stamp
 
 
 @pytest.mark.parametrize(
@@ -86,55 +65,38 @@ def test_save_returns_the_path_of_the_levels(tmp_path, name, image):
     [
         ("a.png", np.zeros(4), "shape"),
         ("a.png", np.zeros((4, 4, 4)), "shape"),
-        ("a.png", np.zeros((1, 4, 4, 3)), "shape"),
         ("a.png", np.zeros((0, 4)), "shape"),
         ("a.png", np.array([[0.5, np.nan, np.inf]]), "2 values"),
         ("a.png", np.array([[3, 200]]), "int64"),
-        ("a.png", np.array([[3, 200]], np.uint16), "uint16"),
-        ("a.gif", RAMP, "GIF holds 256 colours"),
+        ("a.gif", RAMP, "which holds 256 colours"),
+        ("a.webp", np.zeros((4, 20_000)), "20000×4 .*use .png"),
+        ("a.jpg", np.zeros((70_000, 1)), "1×70000 .*use .png"),
     ],
 )
 def test_save_refuses_and_leaves_what_is_there(tmp_path, name, image, word):
     (tmp_path / name).write_bytes(b"old")
-    with pytest.raises(ImageError, match=word):
+    with pytest.raises(ImageError, match=f"{name}: .*{word}"):
         save_image(tmp_path / name, image)
     assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"old"
+    with pytest.raises(ImageError, match=f"{name}: cannot be made"):
+        save_image(tmp_path / name / "b.png", RAMP)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.jfif"])
-def test_r66_jpeg_keeps_detail_and_full_colour(tmp_path, name):
+def test_r66_jpeg_keeps_detail_and_full_colour(tmp_path):
     ir, vi = read_scene("dusk_camp")
-    with Image.open(save_image(tmp_path / name, vi)) as stored:
+    with Image.open(save_image(tmp_path / "a.jpg", vi)) as stored:
         assert stored.format == "JPEG" and JpegImagePlugin.get_sampling(stored) == 0  # 4:4:4
         error = np.asarray(stored, int) - vi
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
-    default = io.BytesIO()
-    Image.fromarray(vi).save(default, "JPEG")
-    worse = np.asarray(Image.open(default), int) - vi
-    assert np.mean(error**2) < np.mean(worse**2) / 2
-    with Image.open(save_image(tmp_path / name, ir)) as stored:
-        assert stored.mode == "L"
+    with Image.open(save_image(tmp_path / "a.jfif", ir)) as stored:
+        assert stored.format == "JPEG" and stored.mode == "L"
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "says"),
-    [
-        ("a.gif", None, "GIF holds 256 colours"),
-        ("a.xyz", None, "cannot write '.xyz'"),
-        ("a", None, "a file without suffix"),
-        ("a.webp", (4, 20_000), "20000×4 is more than the 16383 pixels a side that WEBP holds"),
-        ("a.jpg", (70_000, 1), "1×70000 is more than the 65500 pixels a side that JPEG holds"),
-    ],
-)
-def test_r66_targets_that_cannot_hold_the_result_are_refused_before_work(
-    tmp_path, name, size, says
-):
-    assert check_target(tmp_path / "a.PNG", (99_999, 99_999)) == tmp_path / "a.PNG"
-    with pytest.raises(ImageError, match=f"{name}: .*{says}"):
-        check_target(tmp_path / name, size)
-    if size:
-        with pytest.raises(ImageError, match="is more than"):
-            save_image(tmp_path / name, np.zeros(size))
+@pytest.mark.parametrize("name", ["a.gif", "a.xyz", "a"])
+def test_r66_targets_that_cannot_hold_the_result_are_refused_before_work(tmp_path, name):
+    assert check_target(tmp_path / "a.PNG") == tmp_path / "a.PNG"
+    with pytest.raises(ImageError, match=f"{name}: cannot write .*one of .png, .jpg"):
+        check_target(tmp_path / name)
 
 
 PLACE = {1: "N", 2: (47.0, 1.0, 2.0), 3: "E", 4: (8.0, 0.0, 30.0)}
@@ -152,7 +114,7 @@ def photo(path):
     return path
 
 
-@pytest.mark.parametrize("like", ["vi.jpg", "vi.png", "vi.tif", "vi.webp"])
+@pytest.mark.parametrize("like", ["vi.jpg", "vi.png", "vi.tif"])
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp", "a.bmp"])
 def test_place_camera_and_colour_profile_are_carried_over(tmp_path, name, like):
     path = save_image(tmp_path / name, COLOURS, like=photo(tmp_path / like))
@@ -174,27 +136,9 @@ def test_place_camera_and_colour_profile_are_carried_over(tmp_path, name, like):
     "ir, vi, says",
     [
         ((64, 64), (96, 128), "+33%"),
-        ((96, 128), (64, 64), "-25%"),
         ((512, 640), (1080, 1920), "+42%"),
-        ((512, 640), (1024, 1280), ""),
         ((100, 100), (100, 102), ""),
     ],
 )
 def test_other_proportions_are_described(ir, vi, says):
     assert bool(aspect(ir, vi)) == bool(says) and says in aspect(ir, vi)
-
-
-def test_r40_full_disk_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
-    path = save_image(tmp_path / "a.png", RAMP)
-    old = path.read_bytes()
-
-    def full(descriptor):
-        assert all(name == "a.png" or name[0] == "." for name in os.listdir(tmp_path))
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FusionError, match=r"a\.png cannot be written .*No space.* needs \d+ bytes"):
-        save_image(path, RAMP)
-    assert path.read_bytes() == old and os.listdir(tmp_path) == ["a.png"]
-    with pytest.raises(ImageError, match=r"a\.png: cannot be made"):
-        save_image(path / "b.png", RAMP)

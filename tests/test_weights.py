@@ -92,52 +92,20 @@ def test_equal_weights_have_equal_files(tmp_path, net, encoder):
     turned = net.to(memory_format=torch.channels_last)
     files = [
         save_weights(tmp_path / str(i) / "w.safetensors", which, encoder, RECORD)
-        for i, which in enumerate((net, turned, net, turned, net))
+        for i, which in enumerate((net, turned, net))
     ]
-    assert len({path.read_bytes() for path in files}) == 1
-    assert len({path.with_suffix(".json").read_bytes() for path in files}) == 1
+    for suffix in (".safetensors", ".json"):
+        assert len({path.with_suffix(suffix).read_bytes() for path in files}) == 1
 
 
-def test_files_of_five_keys_as_they_were_written_first_load(saved, encoder):
-    def write(**changed):
-        metadata = {
-            "config": json.dumps(dataclasses.asdict(CONFIG) | changed),
-            "encoder": encoder.name,
-            "encoder_title": encoder.title,
-            "encoder_fingerprint": encoder.fingerprint,
-            "record": json.dumps(RECORD),
-        }
-        saved.write_bytes(save(load_file(saved), metadata))
-        sign(saved)
-
-    write(residual=False)
-    found = load_weights(saved, encoder)
-    assert found.net.config == CONFIG and found.record == RECORD
-    assert (found.encoder, found.encoder_title) == ("theirs", "theirs!")
-    write(residual=True)  # a former network: its output was added to max(I_i, Y_v)
-    with pytest.raises(WeightsError, match=r"net\.safetensors: not a weights file.*residual"):
-        load_weights(saved, encoder)
-
-
-def test_only_safetensors_are_written(tmp_path, net, encoder):
+def test_only_safetensors_are_written_and_read(tmp_path, net, encoder):
     with pytest.raises(WeightsError, match=r"net\.pt.*\.safetensors"):
         save_weights(tmp_path / "net.pt", net, encoder, {})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("nothing.safetensors", r"no such weights file.*train"),
-        ("checkpoint.pt", r"not a weights file.*best\.safetensors"),
-        ("DIDFuse.pth", r"not a weights file.*best\.safetensors"),
-    ],
-)
-def test_files_that_are_no_weights_of_this_project_are_called_so(tmp_path, name, says):
-    if name != "nothing.safetensors":
-        torch.save({"a": torch.zeros(1)}, tmp_path / name)
-    with pytest.raises(WeightsError, match=f"{name}: {says}"):
-        load_weights(tmp_path / name)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "checkpoint.pt")
+    for name in ("nothing.safetensors", "checkpoint.pt"):
+        with pytest.raises(WeightsError, match=rf"{name}: no weights file.*train.*best\.safetens"):
+            load_weights(tmp_path / name)
 
 
 def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
@@ -149,46 +117,29 @@ def test_r30_malicious_pickle_is_refused_and_not_executed(saved, tmp_path):
 
     torch.save({"net": Payload()}, saved)
     sign(saved)
-    with pytest.raises(WeightsError, match=r"net\.safetensors: cannot be read as safetensors"):
+    with pytest.raises(WeightsError, match=r"net\.safetensors: not a weights file"):
         load_weights(saved)
     assert not marker.exists()
     torch.load(saved.rename(saved.with_suffix(".pt")), weights_only=False)
     assert marker.exists()  # the payload works
 
 
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("length", [0, 8, -1])
-def test_r31_truncated_and_empty_files(saved, length, signed):
-    saved.write_bytes(saved.read_bytes()[:length])
-    if signed:
-        sign(saved)
-    match = r"net\.safetensors: cannot be read" if signed else r"net\.safetensors is damaged"
-    with pytest.raises(WeightsError, match=match):
-        load_weights(saved)
-
-
 def test_r31_flipped_bit_is_found_although_safetensors_loads_it(saved):
-    data = saved.read_bytes()
-    begin = 8 + int.from_bytes(data[:8], "little")
-    for position in (0, 9, begin, (begin + len(data)) // 2, len(data) - 1):
-        changed = bytearray(data)
-        changed[position] ^= 0x10
-        saved.write_bytes(changed)
-        with pytest.raises(WeightsError, match=r"net\.safetensors is damaged: sha256 \w{64}, exp"):
-            load_weights(saved)
-        if position >= begin:
-            load_file(saved)
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 0x10
     saved.write_bytes(data)
-    load_weights(saved)
-
-
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b"{}", b"\xff\xfe"])
-def test_r31_missing_or_damaged_checksum(saved, content):
-    saved.with_suffix(".json").unlink()
-    if content is not None:
-        saved.with_suffix(".json").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"net\.json.*missing or damaged; copy both"):
+    with pytest.raises(WeightsError, match=r"net\.safetensors is damaged: sha256 \w{64}, exp"):
         load_weights(saved)
+    load_file(saved)
+
+
+def test_r31_missing_or_damaged_checksum(saved):
+    saved.with_suffix(".json").unlink()
+    for content in (None, b"{", b"[]", b"{}", b"\xff\xfe"):
+        if content:
+            saved.with_suffix(".json").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"net\.json.*missing or damaged; copy both"):
+            load_weights(saved)
 
 
 def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
@@ -209,25 +160,8 @@ def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
         load_weights(saved)
 
 
-def test_r32_config_of_another_shape_and_prefix_of_parallel_training(saved, net):
-    rewrite(saved, {f"module.{key}": value for key, value in load_file(saved).items()})
-    found = load_weights(saved).net.state_dict()
-    assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
-    rewrite(saved, config=dataclasses.asdict(CONFIG) | {"width": 16})
-    with pytest.raises(WeightsError, match=r"does not fit .*width=16.*of other shape"):
-        load_weights(saved)
-
-
 @pytest.mark.parametrize(
-    "changed",
-    [
-        {"config": None},
-        {"config": []},
-        {"config": {"depth": 3}},
-        {"record": None},
-        {"encoder": None},
-    ],
-    ids=str,
+    "changed", [{"config": []}, {"config": {"depth": 3}}, {"record": None}], ids=str
 )
 def test_r32_files_of_other_projects(saved, changed):
     rewrite(saved, **changed)
@@ -250,15 +184,9 @@ def test_r35_other_encoder_of_equal_length_is_refused(saved):
     assert "net.safetensors" in message and "'theirs'" in message and "'ours'" in message
     assert "--encoder theirs" in message and "train --encoder ours" in message
     assert load_weights(saved).encoder == "theirs"  # without an encoder: for finding out
-
-
-def test_r33_an_encoder_is_known_by_its_fingerprint_not_its_name(saved):
     assert load_weights(saved, build_encoder("local copy")).encoder == "theirs"
     with pytest.raises(WeightsError, match="other weights or settings"):
         load_weights(saved, build_encoder("theirs", bias=0.5))
-    rewrite(saved, encoder_fingerprint=None)
-    with pytest.raises(WeightsError, match="other weights or settings"):
-        load_weights(saved, build_encoder())
 
 
 @pytest.mark.parametrize("name", ["full", "without_both", "letter"])
@@ -279,5 +207,5 @@ def test_the_ablation_is_trained_like_the_full_network_but_for_what_it_lacks():
     one, two = one["network"], two["network"]
     assert {key for key in one if one[key] != two[key]} == {"use_cii", "use_cff"}
     assert (two["use_cii"], two["use_cff"]) == (False, False)
-    for key in ("of_steps", "train_pairs", "train_sha256", "val_pairs", "init"):
-        assert full.record[key] == ablation.record[key], key
+    same = ("of_steps", "train_pairs", "train_sha256", "val_pairs", "init")
+    assert [full.record[key] for key in same] == [ablation.record[key] for key in same]
