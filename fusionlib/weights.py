@@ -121,7 +121,8 @@ def load_weights(path: Path | str | None = None, encoder: ImageEncoder | None = 
             f"(python -m fusionlib train --encoder {encoder.name})"
         )
     net = FusionNet(config)
-    load_state(net, tensors, path, config)
+    state = {key.removeprefix("module."): value for key, value in tensors.items()}
+    load_state(net, state, path, config)
     return Weights(net.eval(), path, digest, name, title, record)
 
 

@@ -160,6 +160,12 @@ def test_r32_missing_unexpected_and_misshaped_keys_are_listed(saved):
         load_weights(saved)
 
 
+def test_r32_the_prefix_of_parallel_training_is_taken_off(saved, net):
+    rewrite(saved, {f"module.{key}": value for key, value in load_file(saved).items()})
+    found = load_weights(saved).net.state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
+
+
 @pytest.mark.parametrize(
     "changed", [{"config": []}, {"config": {"depth": 3}}, {"record": None}], ids=str
 )
