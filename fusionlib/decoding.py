@@ -1,5 +1,6 @@
 """From a file to the levels that it stores: the one decode function."""
 
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF
 # of EXIF: what shows, maker, model, date, who took it, copyright
 KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 _lifting = threading.Lock()
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our errors say what is damaged
 
 
 class FrameWarning(UserWarning):

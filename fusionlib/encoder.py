@@ -175,6 +175,13 @@ def _open_clip(name: str, model: str, weights: str | None, options: dict) -> Ima
                 model, pretrained=weights, require_pretrained=True, **options
             )
     except Exception as error:
+        if "TorchScript" in str(error):  # only OpenAI published CLIP so, and with QuickGELU
+            hub = (open_clip.get_pretrained_cfg(model, "openai") or {}).get("hf_hub", "timm/")
+            raise EncoderError(
+                f"encoder {name!r}: OpenAI's own file holds code and is not opened; take "
+                f"open_clip_model.safetensors from https://huggingface.co/{hub.rstrip('/')} and "
+                f"pass '{model.removesuffix('-quickgelu')}-quickgelu/path/to/it'"
+            ) from error
         lines = "\n".join(str(error).splitlines()[:LISTED])  # torch names each tensor that differs
         raise EncoderError(f"encoder {name!r}: open_clip cannot load it: {lines}") from error
     size = clip.visual.image_size

@@ -217,6 +217,16 @@ def test_what_is_no_weights_of_the_model_is_refused_and_not_executed(tiny, tmp_p
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_of_openai_is_not_opened(tmp_path):
+    path = tmp_path / "ViT-B-32.pt"
+    torch.jit.save(torch.jit.script(nn.Identity()), path)
+    with pytest.raises(EncoderError, match="holds code and is not opened") as caught:
+        load_encoder(f"ViT-B-32/{path}")
+    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai " in str(caught.value)
+    assert "'ViT-B-32-quickgelu/" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "name", ["resnet", "ViT-B-32/", "ViT-Z-1/openai", "ViT-B-32//x/gone.pt", "local-dir:/x/gone"]
 )
