@@ -28,7 +28,7 @@ from fusionlib.metrics.ssim import ssim
 from fusionlib.metrics.vif import vif, viff
 
 VERSION = 1  # raise it when a value changes: results measured before are then measured again
-__all__ = ["METRICS", "PAPER", "VERSION", "Metric", "Sources", "Value", "measure"]
+__all__ = ["METRICS", "PAPER", "VERSION", "Metric", "Sources", "Value", "find_metric", "measure"]
 __all__ += ["ag", "qabf", "qcv", "scd", "ssim", "vif", "viff"]
 
 Compute = Callable[[Luma, Luma, Luma], float]  # raises UndefinedError, TooSmallError
@@ -83,6 +83,13 @@ METRICS = {
 PAPER = tuple(name for name in METRICS if name != "viff")
 
 
+def find_metric(name: str) -> Metric:
+    """The entry of `METRICS`, or a MetricError that lists them."""
+    if name not in METRICS:
+        raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
+    return METRICS[name]
+
+
 class Value(NamedTuple):
     """A metric's value; NaN with the reason where there is none."""
 
@@ -112,10 +119,9 @@ def measure(
     """
     images, values = check(ir=sources.ir, vi=sources.vi, fused=fused), {}
     for name in metrics:
-        if name not in METRICS:
-            raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
+        compute = replaced.get(name, find_metric(name).compute)
         try:
-            values[name] = Value(float(replaced.get(name, METRICS[name].compute)(*images)), "")
+            values[name] = Value(float(compute(*images)), "")
         except (TooSmallError, UndefinedError) as error:
             values[name] = Value(nan, str(error))
     return values
