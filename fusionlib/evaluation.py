@@ -82,8 +82,7 @@ def evaluate(
         on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
             all methods.
         follow_links: see `fusionlib.datasets.find_pairs`.
-        reading: the sources are read by `fusionlib.datasets.load_pair` with these, as `fuse` did;
-            None: as any image, see `fusionlib.images.read_luma8`.
+        reading: the sources are read by `fusionlib.datasets.load_pair` with these, as `fuse` did.
         jobs: processes; −1 for all cores, or all workers of the backend.
 
     Returns:
@@ -213,7 +212,9 @@ def _measure_pair(
             true = [row for row in known[method] if row.files in files.values()]
             found = {row.metric: row for row in true if row.files == files[protocol]}
             if todo := [metric for metric in metrics if metric not in found]:
-                sources = sources or _read_sources(pair, reading)
+                if sources is None:
+                    ir, vi = load_pair(pair, **reading or {})
+                    sources = Sources(np.rint(ir * 255).astype(np.uint8), luma8(vi))
                 fused = read_luma8(path)
                 check_size(path, fused.shape, sources.ir.levels.shape)
                 for metric, value in measure_by(protocol, sources, fused, todo).items():
@@ -244,16 +245,6 @@ def _file_hash(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _read_sources(pair: Pair, reading: Mapping[str, Any] | None) -> Sources:
-    if reading is not None:
-        ir, vi = load_pair(pair, **reading)
-        return Sources(np.rint(ir * 255).astype(np.uint8), luma8(vi))
-    ir, vi = read_luma8(pair.ir), read_luma8(pair.vi)
-    if ir.shape != vi.shape:
-        raise MetricError(f"{pair.ir} and {pair.vi} are of different size")
-    return Sources(ir, vi)
 
 
 def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
