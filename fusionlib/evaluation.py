@@ -28,7 +28,7 @@ from fusionlib.errors import DatasetError, ImageError, MetricError, PairError
 from fusionlib.files import file_sha256, write_atomically
 from fusionlib.images import luma8, read_luma8
 from fusionlib.metrics import METRICS, VERSION, Sources, find_metric
-from fusionlib.metrics.protocols import PROTOCOLS, check_protocol, measure_by
+from fusionlib.metrics.protocols import check_protocol, measure_by
 from fusionlib.pairing import LISTED, Pair, images_by_stem
 
 NO_IMAGE = "there is no fused image"
@@ -76,7 +76,8 @@ def evaluate(
         datasets: dataset → the pairs that count.
         metrics: keys of `fusionlib.metrics.METRICS`.
         csv: the rows as a file, written even if interrupted; known files are not measured again.
-        keep: rows of the CSV that are not asked for stay there; else it holds what is returned.
+        keep: rows of the CSV that are not asked for stay there, but for those of images that have
+            changed or are measured by another protocol now; else it holds what is returned.
         protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
         missing: a pair without fused image is an error, or a marked row without value.
         on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
@@ -94,14 +95,15 @@ def evaluate(
         MetricError, ImageError: unknown metric or protocol; a file is damaged or of other size.
     """
     check_protocol(protocol)
-    for name in metrics:
-        find_metric(name)
+    metrics = [find_metric(name).name for name in dict.fromkeys(metrics)]
     fused, folders = _find_fused(methods, datasets, follow_links)
     if missing == "error":
         _refuse_missing(fused)
     rows, skipped = _known_rows(csv), {}
     places = _check_folders(folders, Path(csv), rows) if csv and keep else {}
-    asked = [(pair.dataset, pair.name, method) for pair in fused for method in methods]
+    asked = [
+        (p.dataset, p.name, method, key) for p in fused for method in methods for key in metrics
+    ]
     tasks = [
         joblib.delayed(_measure_pair)(
             pair,
@@ -123,7 +125,7 @@ def evaluate(
                 image = pair.dataset, pair.name, method
                 rows[image] = [row._replace(folder=folder) for row in found]
     finally:
-        wanted = [r for image in asked for r in rows.get(image, ()) if r.metric in metrics]
+        wanted = [r for key in asked for r in rows.get(key[:3], ()) if r.metric == key[3]]
         frame = pd.DataFrame(wanted, columns=Row._fields).drop(columns=FOLDER)
         if csv is not None:
             every = pd.DataFrame(list(chain.from_iterable(rows.values())), columns=Row._fields)
@@ -208,9 +210,8 @@ def _measure_pair(
             if path is None:
                 rows[method] = [Row(*new, metric, np.nan, NO_IMAGE) for metric in metrics]
                 continue
-            files = _digests(pair, path, reading)
-            true = [row for row in known[method] if row.files in files.values()]
-            found = {row.metric: row for row in true if row.files == files[protocol]}
+            files = _digest(pair, path, protocol, reading)
+            found = {row.metric: row for row in known[method] if row.files == files}
             if todo := [metric for metric in metrics if metric not in found]:
                 if sources is None:
                     ir, vi = load_pair(pair, **reading or {})
@@ -218,9 +219,8 @@ def _measure_pair(
                 fused = read_luma8(path)
                 check_size(path, fused.shape, sources.ir.levels.shape)
                 for metric, value in measure_by(protocol, sources, fused, todo).items():
-                    found[metric] = Row(*new, metric, *value, files[protocol])
-            others = [row for row in true if row.metric not in metrics]
-            rows[method] = [found[metric] for metric in metrics] + others
+                    found[metric] = Row(*new, metric, *value, files)
+            rows[method] = list(found.values())
     except (ImageError, MetricError, PairError) as error:
         if on_bad == "error":
             raise
@@ -228,23 +228,15 @@ def _measure_pair(
     return pair, rows, ""
 
 
-def _digests(pair: Pair, path: Path, reading: Mapping[str, Any] | None) -> dict[str, str]:
-    """Protocol → what identifies the three images, how they are read, and the metrics."""
-    parts = [_file_hash(file) for file in (pair.ir, pair.vi)]
-    parts += [repr(sorted(reading.items()))] if reading else []
-    image = " ".join([*parts, _file_hash(path)])
-    return {
-        name: hashlib.sha256(f"{VERSION} {name} {image}".encode()).hexdigest()[:16]
-        for name in PROTOCOLS
-    }
-
-
-def _file_hash(path: Path) -> str:
-    """sha256 of a file, or the error of an image that cannot be read."""
+def _digest(pair: Pair, path: Path, protocol: str, reading: Mapping[str, Any] | None) -> str:
+    """What identifies the three images, how they are read, and the metrics."""
     try:
-        return file_sha256(path)
+        ir, vi, fused = (file_sha256(file) for file in (pair.ir, pair.vi, path))
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ImageError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    how = f"{sorted(reading.items())!r} " if reading else ""
+    text = f"{VERSION} {protocol} {ir} {vi} {how}{fused}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
