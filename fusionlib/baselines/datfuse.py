@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -117,7 +116,6 @@ METHOD = NetworkMethod(
     source="W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention"
     " transformer, IEEE TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340",
     colour="grey only",
-    weights=listed("DATFuse"),
     build=DATFuse,
     apply=apply,
 )

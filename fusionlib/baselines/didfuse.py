@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 64
 
@@ -68,7 +67,6 @@ METHOD = NetworkMethod(
     source="Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image"
     " fusion, IJCAI 2020, doi:10.24963/ijcai.2020/135",
     colour="grey only",
-    weights=listed("DIDFuse"),
     least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,

@@ -1,16 +1,15 @@
 """The one interface of all methods of the comparison."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fusionlib.baselines.published import Renaming, WeightsFile, load_network
+from fusionlib.baselines.published import Renaming, WeightsFile, listed, load_network
 from fusionlib.errors import ImageError, WeightsError
 from fusionlib.inference import check_arrays
 
@@ -18,7 +17,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
+class Method:
     """A fusion method: what it is called, where it comes from, and how to fuse with it.
 
     Attributes:
@@ -28,8 +27,8 @@ class Method(ABC):
             ``classical`` (nothing learned).
         source: citation.
         colour: what its authors do with a visible image in colour.
-        weights: published files it needs.
         least_side: smallest height and width it can fuse.
+        weights: published files it needs.
     """
 
     name: str
@@ -37,8 +36,8 @@ class Method(ABC):
     group: Literal["paper", "additional", "classical"]
     source: str
     colour: str
-    weights: tuple[WeightsFile, ...] = ()
     least_side: int = 1
+    weights: ClassVar[tuple[WeightsFile, ...]] = ()
 
     def fuse(self, ir: Array, vi: Array) -> Array:
         """Fuse one pair.
@@ -63,10 +62,6 @@ class Method(ABC):
                 f"each side must have at least {self.least_side} pixels"
             )
         return self._fuse(ir, vi).astype(np.float32)
-
-    @abstractmethod
-    def _fuse(self, ir: Array, vi: Array) -> Array:
-        """As `fuse`, of images that are known to be right."""
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine now, and what to do; None if it can."""
@@ -106,6 +101,11 @@ class NetworkMethod(Method):
     build: Callable[[], nn.Module]
     apply: Callable[[nn.Module, Array, Array], Array]
     renamed: Renaming = ()
+
+    @property
+    def weights(self) -> tuple[WeightsFile, ...]:
+        """Its rows of the list."""
+        return listed(self.name)
 
     def network(self) -> nn.Module:
         """The network with its published weights, verified, in evaluation mode, on the CPU.

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import listed
 
 
 class GradientDenseBlock(nn.Module):
@@ -96,7 +95,6 @@ METHOD = NetworkMethod(
     " 2022, doi:10.1016/j.inffus.2021.12.004",
     colour="Cb and Cr of the visible image, then all three channels stretched together; here the"
     " grey image is fused",
-    weights=listed("SeAFusion"),
     build=SeAFusion,
     apply=apply,
     renamed=(

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 32
 DENSE = 3
@@ -68,7 +67,6 @@ METHOD = NetworkMethod(
     " multi-modality benchmark to fuse infrared and visible for object detection, CVPR 2022,"
     " doi:10.1109/CVPR52688.2022.00571",
     colour="Cb and Cr of the visible image",
-    weights=listed("TarDAL"),
     least_side=2,  # one pixel has no statistics
     build=TarDAL,
     apply=apply,
