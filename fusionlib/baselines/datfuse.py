@@ -1,4 +1,8 @@
-"""DATFuse: residual attention around two transformer blocks whose windows are single tokens."""
+"""DATFuse: residual attention around two transformer blocks whose windows are single tokens.
+
+W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention transformer, IEEE
+TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340.
+"""
 
 import numpy as np
 import torch
@@ -109,13 +113,4 @@ def apply(net: DATFuse, ir: Array, vi: Array) -> Array:
     return (fused * np.float32(255)).astype(np.int32).astype(np.uint8)
 
 
-METHOD = NetworkMethod(
-    name="DATFuse",
-    title="DATFuse",
-    group="paper",
-    source="W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention"
-    " transformer, IEEE TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340",
-    colour="grey only",
-    build=DATFuse,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="DATFuse", title="DATFuse", group="paper", build=DATFuse, apply=apply)

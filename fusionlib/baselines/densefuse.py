@@ -1,4 +1,8 @@
-"""DenseFuse: an auto-encoder with a dense block; decoded is the mean of the two codes."""
+"""DenseFuse: an auto-encoder with a dense block; decoded is the mean of the two codes.
+
+H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP 28(5), 2019,
+doi:10.1109/TIP.2018.2887342.
+"""
 
 import numpy as np
 import torch
@@ -49,9 +53,6 @@ METHOD = NetworkMethod(
     name="DenseFuse",
     title="DenseFuse",
     group="additional",
-    source="H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP"
-    " 28(5), 2019, doi:10.1109/TIP.2018.2887342",
-    colour="grey only",
     least_side=2,  # of one pixel nothing can be reflected
     build=DenseFuse,
     apply=apply,

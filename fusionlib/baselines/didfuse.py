@@ -1,4 +1,8 @@
-"""DIDFuse: an auto-encoder with a base and a detail head; both images' features are added."""
+"""DIDFuse: an auto-encoder with a base and a detail head; both images' features are added.
+
+Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image fusion, IJCAI 2020,
+doi:10.24963/ijcai.2020/135.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +68,6 @@ METHOD = NetworkMethod(
     name="DIDFuse",
     title="DIDFuse",
     group="additional",
-    source="Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image"
-    " fusion, IJCAI 2020, doi:10.24963/ijcai.2020/135",
-    colour="grey only",
     least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,

@@ -1,4 +1,8 @@
-"""IFCNN-MAX: the stem of a ResNet, one convolution, element-wise maximum, two convolutions."""
+"""IFCNN-MAX: the stem of a ResNet, one convolution, element-wise maximum, two convolutions.
+
+Y. Zhang et al., IFCNN: A general image fusion framework based on convolutional neural network,
+Information Fusion 54, 2020, doi:10.1016/j.inffus.2019.07.011.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +50,6 @@ METHOD = NetworkMethod(
     name="IFCNN",
     title="IFCNN-MAX",
     group="additional",
-    source="Y. Zhang et al., IFCNN: A general image fusion framework based on convolutional neural"
-    " network, Information Fusion 54, 2020, doi:10.1016/j.inffus.2019.07.011",
-    colour="grey, repeated to three channels; the three that come out are made grey",
     build=IFCNN,
     apply=apply,
     renamed=((r"\.conv\.", ".0."), (r"\.bn\.", ".1.")),

@@ -18,15 +18,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A fusion method: what it is called, where it comes from, and how to fuse with it.
+    """A fusion method: what it is called, and how to fuse with it.
 
     Attributes:
         name: key of the registry, and the folder of its results.
         title: what tables and captions call it.
         group: ``paper`` (in the paper's tables), ``additional`` (learned, not in them) or
             ``classical`` (nothing learned).
-        source: citation.
-        colour: what its authors do with a visible image in colour.
         least_side: smallest height and width it can fuse.
         weights: published files it needs.
     """
@@ -34,8 +32,6 @@ class Method:
     name: str
     title: str
     group: Literal["paper", "additional", "classical"]
-    source: str
-    colour: str
     least_side: int = 1
     weights: ClassVar[tuple[WeightsFile, ...]] = ()
 

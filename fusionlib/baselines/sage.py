@@ -2,6 +2,9 @@
 
 Its weights are shipped as safetensors, converted once from checkpoints.pt (sha256
 ecfde477ca4cd65401f207d5dc91ce6c475a49891d768dbdb7a66366255ee836).
+
+G. Wu et al., Every SAM drop counts: Embracing semantic priors for multi-modality image fusion and
+beyond, CVPR 2025.
 """
 
 import torch
@@ -65,9 +68,6 @@ METHOD = NetworkMethod(
     name="SAGE",
     title="SAGE",
     group="additional",
-    source="G. Wu et al., Every SAM drop counts: Embracing semantic priors for multi-modality image"
-    " fusion and beyond, CVPR 2025",
-    colour="Cb and Cr of the visible image",
     least_side=4,  # halved twice
     build=SAGE,
     apply=apply,

@@ -1,4 +1,9 @@
-"""SeAFusion: two streams of gradient-residual dense blocks, a plain decoder."""
+"""SeAFusion: two streams of gradient-residual dense blocks, a plain decoder.
+
+L. Tang, J. Yuan, J. Ma, Image fusion in the loop of high-level vision tasks: A semantic-aware
+real-time infrared and visible image fusion network, Information Fusion 82, 2022,
+doi:10.1016/j.inffus.2021.12.004.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +95,6 @@ METHOD = NetworkMethod(
     name="SeAFusion",
     title="SeAFusion",
     group="additional",
-    source="L. Tang, J. Yuan, J. Ma, Image fusion in the loop of high-level vision tasks: A"
-    " semantic-aware real-time infrared and visible image fusion network, Information Fusion 82,"
-    " 2022, doi:10.1016/j.inffus.2021.12.004",
-    colour="Cb and Cr of the visible image, then all three channels stretched together; here the"
-    " grey image is fused",
     build=SeAFusion,
     apply=apply,
     renamed=(

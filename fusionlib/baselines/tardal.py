@@ -1,4 +1,8 @@
-"""TarDAL: the generator, with the batch statistics of the one image that is fused."""
+"""TarDAL: the generator, with the batch statistics of the one image that is fused.
+
+J. Liu et al., Target-aware dual adversarial learning and a multi-scenario multi-modality benchmark
+to fuse infrared and visible for object detection, CVPR 2022, doi:10.1109/CVPR52688.2022.00571.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +67,6 @@ METHOD = NetworkMethod(
     name="TarDAL",
     title="TarDAL",
     group="additional",
-    source="J. Liu et al., Target-aware dual adversarial learning and a multi-scenario"
-    " multi-modality benchmark to fuse infrared and visible for object detection, CVPR 2022,"
-    " doi:10.1109/CVPR52688.2022.00571",
-    colour="Cb and Cr of the visible image",
     least_side=2,  # one pixel has no statistics
     build=TarDAL,
     apply=apply,
