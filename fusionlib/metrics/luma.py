@@ -1,7 +1,6 @@
 """What the metrics work on: 8-bit luma images, checked, that remember what was computed of them."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,11 +34,6 @@ class Luma:
                 f"{name}: fractions of grey levels; metrics are defined on what an 8-bit file "
                 f"holds (0…255, rounded), not on [0, 1] or on the network's output"
             )
-        if array.max() == 1:  # nothing but 0 and 1
-            advice = f"{name}: no level but 0 and 1, as of an image in [0, 1]; expected 0…255"
-            if array.dtype.kind == "f":
-                raise MetricError(f"{advice} (so dark an image: as integers)")
-            warnings.warn(advice, RuntimeWarning, stacklevel=3)
         self.levels, self.name, self._known = array.astype(np.float64), name, {}
 
     def once(self, compute: Callable, *others: "Luma") -> Any:

@@ -24,7 +24,6 @@ FLAT = np.full((50, 50), 9)
         (np.full((50, 50), np.nan), "not finite"),
         (GOOD.astype(complex), "complex"),
         (GOOD > 9, "bool"),
-        ((GOOD > 9).astype(float), r"no level but 0 and 1, as of an image in \[0, 1\]"),
     ],
 )
 def test_what_is_not_8_bit_luma_is_refused(function, bad, message):
@@ -34,12 +33,6 @@ def test_what_is_not_8_bit_luma_is_refused(function, bad, message):
         function(bad, GOOD, fused=GOOD)
     with pytest.raises(MetricError, match=message):
         metrics.ag(bad)
-
-
-def test_integers_of_0_and_1_are_measured_and_doubted():
-    with pytest.warns(RuntimeWarning, match="fused: no level but 0 and 1"):
-        values = measure(Sources(GOOD, GOOD), (GOOD > 9).astype(np.uint8))
-    assert {type(value) for value, _ in values.values()} == {float}
 
 
 @pytest.mark.parametrize(
