@@ -1,3 +1,5 @@
+import sys
+
 import joblib
 import numpy as np
 import pytest
@@ -124,12 +126,6 @@ def test_what_was_computed_survives_an_interruption(world, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run(world, csv=csv)
     assert len(read_values(csv)) == 2 * 2 * 2  # two pairs, both methods, both metrics
-    calls.clear()
-    invert(world[1]["TNO"][1].ir)  # values of pairs that an interrupted run did not reach stay
-    calls += [0] * 2
-    with pytest.raises(KeyboardInterrupt):
-        run(world, csv=csv)
-    assert len(read_values(csv)) == 3 * 2 * 2
     monkeypatch.undo()
     assert run(world, csv=csv).equals(run(world))
 
@@ -218,5 +214,5 @@ def test_two_processes_and_a_dask_cluster_give_the_same(world):
         joblib.parallel_config(backend="dask"),
     ):
         frame = run(world, "qabf", jobs=-1)
-        assert client.run(lambda: "fusionlib.evaluation" in __import__("sys").modules)
+        assert all(client.run(lambda: "fusionlib.metrics" in sys.modules).values())
     assert frame.equals(expected)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import unwrap
 from math import inf, nan
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from numpy.typing import ArrayLike
@@ -51,14 +50,9 @@ class Metric:
         return "Q_{" + self.symbol.removeprefix("Q_") + "}"
 
     @property
-    def arrow(self) -> str:
-        """↑ where higher is better, ↓ where lower is."""
-        return "↑" if self.direction == "higher" else "↓"
-
-    @property
     def title(self) -> str:
-        """Symbol and arrow, for headings."""
-        return f"{self.symbol} {self.arrow}"
+        """Symbol and, for the direction that is better, ↑ or ↓."""
+        return f"{self.symbol} {'↑' if self.direction == 'higher' else '↓'}"
 
 
 _QABF = "Xydeas, Petrovic, Electronics Letters 36(4), 2000"
@@ -101,7 +95,7 @@ def measure(
     sources: Sources,
     fused: ArrayLike,
     metrics: Iterable[str] = tuple(METRICS),
-    replaced: Mapping[str, Compute] = MappingProxyType({}),
+    replaced: Mapping[str, Compute] | None = None,
 ) -> dict[str, Value]:
     """Several metrics of one fused image, each thing they share computed once.
 
@@ -119,7 +113,7 @@ def measure(
     """
     images, values = check(ir=sources.ir, vi=sources.vi, fused=fused), {}
     for name in metrics:
-        compute = replaced.get(name, find_metric(name).compute)
+        compute = (replaced or {}).get(name, find_metric(name).compute)
         try:
             values[name] = Value(float(compute(*images)), "")
         except (TooSmallError, UndefinedError) as error:
