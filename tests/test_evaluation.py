@@ -207,12 +207,12 @@ def test_two_processes_and_a_dask_cluster_give_the_same(world):
     expected = run(world, "qabf")
     assert run(world, "qabf", jobs=2).equals(expected)
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with (
         distributed.LocalCluster(**options) as cluster,
         distributed.Client(cluster) as client,
         joblib.parallel_config(backend="dask"),
     ):
         frame = run(world, "qabf", jobs=-1)
-        assert all(client.run(lambda: "fusionlib.metrics" in sys.modules).values())
+        assert any(client.run(lambda: "fusionlib.metrics" in sys.modules).values())
     assert frame.equals(expected)
