@@ -28,21 +28,17 @@ CASES = [
 def sources(image):
     """Infrared and visible image, found without the code under test; skips where there are none."""
     dataset, name = image.split("_", 1)
-    root, found = Path(os.environ.get("FUSIONLIB_DATA") or "nowhere") / dataset, []
-    for part, read in (("ir", read_ir), ("vi", read_vi)):
-        paths = sorted((root / part).glob(f"{name}.*"))
-        if not paths:
-            pytest.skip(f"FUSIONLIB_DATA has no {dataset}/{part}/{name}")
-        found.append(read(paths[0]))
-    return found
+    root = Path(os.environ.get("FUSIONLIB_DATA") or "nowhere") / dataset
+    ir, vi = (next((root / part).glob(f"{name}.*"), None) for part in ("ir", "vi"))
+    if ir is None or vi is None:
+        pytest.skip(f"FUSIONLIB_DATA has no {dataset}/{name}")
+    return read_ir(ir), read_vi(vi)
 
 
 def published(name, image):
     """Grey levels of the authors' fused image; skips where it or the weights are not there."""
     path = ORACLE / name / f"{image}.png"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    if (reason := METHODS[name].missing()) is not None:
+    if reason := METHODS[name].missing() or (None if path.is_file() else f"no {path}"):
         pytest.skip(reason)
     return np.asarray(Image.open(path)).astype(int)
 
