@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -50,7 +50,7 @@ class Row(NamedTuple):
     folder: str = ""
 
 
-Known = dict[tuple[str, str, str], list[Row]]  # dataset, name, method → rows
+Rows = dict[tuple[str, str], dict[str, list[Row]]]  # dataset, name → method → rows
 Fused = dict[Pair, dict[str, Path | None]]  # pair → method → fused image, None where there is none
 
 
@@ -101,35 +101,27 @@ def evaluate(
         _refuse_missing(fused)
     rows, skipped = _known_rows(csv), {}
     places = _check_folders(folders, Path(csv), rows) if csv and keep else {}
-    asked = [
-        (p.dataset, p.name, method, key) for p in fused for method in methods for key in metrics
-    ]
+    how = {"metrics": metrics, "protocol": protocol, "reading": reading, "on_bad": on_bad}
     tasks = [
-        joblib.delayed(_measure_pair)(
-            pair,
-            images,
-            metrics,
-            {method: rows.get((pair.dataset, pair.name, method), []) for method in images},
-            protocol,
-            reading,
-            on_bad,
-        )
+        joblib.delayed(_measure_pair)(pair, images, rows.get((pair.dataset, pair.name), {}), **how)
         for pair, images in fused.items()
     ]
     done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
     try:
-        for pair, measured, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+        for pair, found, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+            rows[pair.dataset, pair.name] = rows.get((pair.dataset, pair.name), {}) | found
             skipped |= {pair: problem} if problem else {}
-            for method, found in measured.items():
-                folder = places.get((pair.dataset, method), "")
-                image = pair.dataset, pair.name, method
-                rows[image] = [row._replace(folder=folder) for row in found]
     finally:
-        wanted = [r for key in asked for r in rows.get(key[:3], ()) if r.metric == key[3]]
+        wanted = [
+            row
+            for pair in fused
+            for method, metric in product(methods, metrics)
+            for row in rows.get((pair.dataset, pair.name), {}).get(method, ())
+            if row.metric == metric
+        ]
         frame = pd.DataFrame(wanted, columns=Row._fields).drop(columns=FOLDER)
         if csv is not None:
-            every = pd.DataFrame(list(chain.from_iterable(rows.values())), columns=Row._fields)
-            write_values(every if keep else frame, csv)
+            write_values(_placed(rows, places) if keep else frame, csv)
     frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in fused if p in skipped]
     return frame
 
@@ -171,7 +163,7 @@ def _refuse_missing(fused: Fused) -> None:
 
 
 def _check_folders(
-    folders: Mapping[tuple[str, str], Path], csv: Path, known: Known
+    folders: Mapping[tuple[str, str], Path], csv: Path, known: Rows
 ) -> dict[tuple[str, str], str]:
     """The folders as the CSV names them; an error if it has values of one method from another."""
     places = {}
@@ -179,7 +171,7 @@ def _check_folders(
         # seen from the CSV, so that both may be moved together
         place = Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(csv.parent)))
         place = places[dataset, method] = place.as_posix()
-        for row in (row for rows in known.values() for row in rows if row.method == method):
+        for row in (row for rows in known.values() for row in rows.get(method, ())):
             # datasets of one method may be in folders of other names, not in two of one name
             is_rival = row.dataset == dataset or Path(row.folder).name == folder.name
             if is_rival and row.folder not in ("", place):
@@ -193,8 +185,9 @@ def _check_folders(
 def _measure_pair(
     pair: Pair,
     images: Mapping[str, Path | None],
-    metrics: Sequence[str],
     known: Mapping[str, list[Row]],
+    *,
+    metrics: Sequence[str],
     protocol: str,
     reading: Mapping[str, Any] | None,
     on_bad: str,
@@ -211,7 +204,7 @@ def _measure_pair(
                 rows[method] = [Row(*new, metric, np.nan, NO_IMAGE) for metric in metrics]
                 continue
             files = _digest(pair, path, protocol, reading)
-            found = {row.metric: row for row in known[method] if row.files == files}
+            found = {row.metric: row for row in known.get(method, ()) if row.files == files}
             if todo := [metric for metric in metrics if metric not in found]:
                 if sources is None:
                     ir, vi = load_pair(pair, **reading or {})
@@ -248,14 +241,21 @@ def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) ->
         )
 
 
-def _known_rows(csv: Path | str | None) -> Known:
+def _known_rows(csv: Path | str | None) -> Rows:
     """The rows of the CSV of the last time, if there is one."""
-    known: Known = {}
+    known: Rows = {}
     if csv is not None and Path(csv).is_file():
         for values in read_values(csv).itertuples(index=False, name=None):
             row = Row(*values)
-            known.setdefault(row[:3], []).append(row)
+            known.setdefault(row[:2], {}).setdefault(row.method, []).append(row)
     return known
+
+
+def _placed(rows: Rows, places: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """All rows, with the folders of those that were asked for."""
+    every = [row for methods in rows.values() for found in methods.values() for row in found]
+    folders = [places.get((row.dataset, row.method), row.folder) for row in every]
+    return pd.DataFrame(every, columns=Row._fields).assign(folder=folders)
 
 
 def write_values(frame: pd.DataFrame, path: Path | str) -> Path:

@@ -1,7 +1,5 @@
 """Every method behind its interface, with random weights: sizes, ranges, errors, details."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ from fusionlib.baselines import (
     seafusion,
     tardal,
 )
+from fusionlib.baselines.method import NetworkMethod
 from fusionlib.errors import ImageError, PairError
 from fusionlib.images import Image, save_image
 
@@ -25,27 +24,17 @@ NETWORKS = [name for name, method in METHODS.items() if method.weights]
 SYMMETRIC = ("IFCNN", "DIDFuse", "DenseFuse")  # they add their inputs, or take the maximum
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def method(request, tmp_path_factory, relist):
-    """A network method with random weights in files of its own, or with its shipped ones."""
-    original = METHODS[request.param]
-    if original.weights[0].shipped:
-        yield original
-        return
-    torch.manual_seed(0)
-    net = original.build()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path_factory.mktemp("published")))
-        contents, state = {}, net.state_dict()
-        for i, file in enumerate(original.weights):  # two files: every other key
-            part = dict(list(state.items())[i :: len(original.weights)])
-            file.path.parent.mkdir(exist_ok=True)
-            torch.save(part if not file.entry else {file.entry: part}, file.path)
-            contents[file.file] = file.path.read_bytes()
-        relist(patch, contents)
-        yield replace(original, renamed=())
+@pytest.fixture(params=NETWORKS)
+def method(request, monkeypatch):
+    """A network method with random weights, or with its shipped ones."""
+    found = METHODS[request.param]
+    if not found.weights[0].shipped:
+        torch.manual_seed(0)
+        net = found.build().eval().requires_grad_(False)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        monkeypatch.setattr(NetworkMethod, "network", lambda self: net)
+    return found
 
 
 def pair(height, width, seed=0):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fusionlib.__main__ import main
-from fusionlib.baselines import METHODS, missing
+from fusionlib.baselines import METHODS, missing, published
 from fusionlib.baselines.method import NetworkMethod
 from fusionlib.baselines.published import LIST, WeightsFile, load_network, renamed_key, weights_root
 from fusionlib.errors import WeightsError
@@ -66,14 +66,14 @@ def test_missing_weights_are_looked_up_and_an_error_says_what_to_do(root, monkey
 
 def test_the_shipped_tensors_are_those_that_the_authors_published():
     (file,) = METHODS["SAGE"].weights
-    published = Path(WEIGHTS or "nowhere") / "SAGE" / "checkpoints.pt"
-    if not published.is_file():
-        pytest.skip(f"no {published}")
-    theirs = torch.load(published, map_location="cpu", weights_only=True)
+    original = Path(WEIGHTS or "nowhere") / "SAGE" / "checkpoints.pt"
+    if not original.is_file():
+        pytest.skip(f"no {original}")
+    theirs = torch.load(original, map_location="cpu", weights_only=True)
     assert file.state().keys() == theirs.keys()
     assert all(torch.equal(value, theirs[key]) for key, value in file.state().items())
     licence = file.path.with_name("LICENSE").read_text("utf-8")
-    assert licence == published.with_name("LICENSE").read_text("utf-8")
+    assert licence == original.with_name("LICENSE").read_text("utf-8")
 
 
 def test_r31_damaged_file_is_found_by_its_sha256(tmp_path):
@@ -162,16 +162,19 @@ def served(folder):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch, relist):
+def server(tmp_path, monkeypatch):
     """A server that has all weights, each the same few bytes, under the addresses of the list."""
-    files = [file for name in FETCHED for file in NETWORKS[name].weights]
-    for file in files:
-        path = tmp_path / "served" / file.repository / file.commit / file.file
+    listed = pd.read_csv(LIST, dtype=str, keep_default_na=False)
+    is_fetched = listed["shipped"] == ""
+    listed.loc[is_fetched, ["sha256", "size"]] = hashlib.sha256(b"weights").hexdigest(), "7"
+    listed.to_csv(tmp_path / "list.csv", index=False)
+    monkeypatch.setattr(published, "LIST", tmp_path / "list.csv")
+    for row in listed[is_fetched].itertuples():
+        path = tmp_path / "served" / row.repository / row.commit / row.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"weights")
-    relist(monkeypatch, {file.file: b"weights" for file in files})
     with served(tmp_path / "served") as address:
-        monkeypatch.setattr("fusionlib.baselines.published.RAW", address)
+        monkeypatch.setattr(published, "RAW", address)
         yield tmp_path / "served"
 
 
@@ -190,7 +193,7 @@ def test_command_fetches_verified_weights_to_their_place(server, root, monkeypat
     files = METHODS["DIDFuse"].weights
     assert [file.path.read_bytes() for file in files] == [b"weights"] * 2
     assert {path.suffix for path in (root / "DIDFuse").iterdir()} <= {".pkl", ".lock"}
-    monkeypatch.setattr("fusionlib.baselines.published.RAW", "http://127.0.0.1:9")
+    monkeypatch.setattr(published, "RAW", "http://127.0.0.1:9")
     assert download(capsys, "DIDFuse")[0] == download(capsys, "DIDFuse", "--offline")[0] == 0
     files[0].path.write_bytes(b"older")
     status, _, wrong = download(capsys, "DIDFuse", "--offline")
