@@ -52,6 +52,12 @@ def test_r05_below_its_window_a_metric_has_no_value_and_says_why(name, side):
     assert math.isfinite(measure(Sources(enough, enough[:, ::-1]), enough, [name])[name].value)
 
 
+def test_equal_images_by_hand():
+    found = measure(Sources(GOOD, GOOD), GOOD)
+    assert found["ssim"].value == pytest.approx(2, rel=1e-10) and found["qcv"].value == 0
+    assert found["vif"].value == pytest.approx(1, rel=1e-6) and "constant" in found["scd"].reason
+
+
 def test_r15_constant_images_give_a_value_or_a_reason():
     found = measure(Sources(GOOD, GOOD[::-1]), FLAT)
     assert found["ag"] == (0, "") and found["vif"].value == pytest.approx(0, abs=1e-9)
@@ -78,6 +84,8 @@ def test_neither_sharing_nor_the_type_of_grey_levels_changes_anything(triple, ki
     measure(sources, vi)  # fills what is kept of the sources
     for name, (value, _) in measure(sources, fused).items():
         assert getattr(metrics, name)(*([triple[2]] if name == "ag" else triple)) == value
+        least, most = METRICS[name].range
+        assert least <= value <= most
 
 
 def test_the_registry_is_the_papers_six_and_viff():
