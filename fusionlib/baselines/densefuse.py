@@ -53,7 +53,6 @@ METHOD = NetworkMethod(
     name="DenseFuse",
     title="DenseFuse",
     group="additional",
-    least_side=2,  # of one pixel nothing can be reflected
     build=DenseFuse,
     apply=apply,
     renamed=(

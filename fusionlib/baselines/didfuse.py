@@ -68,7 +68,6 @@ METHOD = NetworkMethod(
     name="DIDFuse",
     title="DIDFuse",
     group="additional",
-    least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,
     renamed=((r"^(cov\d)\.cov\d\.", r"\1."),),

@@ -111,7 +111,6 @@ METHOD = NetworkMethod(
     name="LRRNet",
     title="LRRNet",
     group="paper",
-    least_side=2,  # of one pixel nothing can be reflected
     build=LRRNet,
     apply=apply,
     renamed=(

@@ -25,14 +25,14 @@ class Method:
         title: what tables and captions call it.
         group: ``paper`` (in the paper's tables), ``additional`` (learned, not in them) or
             ``classical`` (nothing learned).
-        least_side: smallest height and width it can fuse.
+        least_side: smallest height and width it fuses.
         weights: published files it needs.
     """
 
     name: str
     title: str
     group: Literal["paper", "additional", "classical"]
-    least_side: int = 1
+    least_side: ClassVar[int] = 1
     weights: ClassVar[tuple[WeightsFile, ...]] = ()
 
     def fuse(self, ir: Array, vi: Array) -> Array:
@@ -97,6 +97,7 @@ class NetworkMethod(Method):
     build: Callable[[], nn.Module]
     apply: Callable[[nn.Module, Array, Array], Array]
     renamed: Renaming = ()
+    least_side: ClassVar[int] = 4  # some halve the image twice, or reflect its border
 
     @property
     def weights(self) -> tuple[WeightsFile, ...]:

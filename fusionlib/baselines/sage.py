@@ -64,11 +64,4 @@ def apply(net: SAGE, ir: Array, vi: Array) -> Array:
     return (fused[0, 0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-METHOD = NetworkMethod(
-    name="SAGE",
-    title="SAGE",
-    group="additional",
-    least_side=4,  # halved twice
-    build=SAGE,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="SAGE", title="SAGE", group="additional", build=SAGE, apply=apply)

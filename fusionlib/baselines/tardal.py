@@ -63,11 +63,4 @@ def apply(net: TarDAL, ir: Array, vi: Array) -> Array:
     return truncated(fused.clamp(0, 1) * 255)
 
 
-METHOD = NetworkMethod(
-    name="TarDAL",
-    title="TarDAL",
-    group="additional",
-    least_side=2,  # one pixel has no statistics
-    build=TarDAL,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="TarDAL", title="TarDAL", group="additional", build=TarDAL, apply=apply)

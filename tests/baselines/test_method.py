@@ -43,7 +43,7 @@ def pair(height, width, seed=0):
 
 
 def test_r15_r17_networks_take_any_size_or_say_why_not(method):
-    for size in [(2, 2), (2, 9), (1, 3), (1, 1), (4, 7), (40, 301)]:
+    for size in [(1, 1), (9, 3), (4, 7), (40, 301)]:
         ir, vi = pair(*size)
         if min(size) < method.least_side:
             with pytest.raises(ImageError, match=f"{method.title} cannot fuse {size[1]}×{size[0]}"):
