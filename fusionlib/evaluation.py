@@ -13,6 +13,7 @@ from its own.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -168,9 +169,11 @@ def _check_folders(
     """The folders as the CSV names them; an error if it has values of one method from another."""
     places = {}
     for (dataset, method), folder in folders.items():
-        # seen from the CSV, so that both may be moved together
-        place = Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(csv.parent)))
-        place = places[dataset, method] = place.as_posix()
+        place = os.path.realpath(folder)
+        with suppress(ValueError):  # on another drive
+            # seen from the CSV, so that both may be moved together
+            place = os.path.relpath(place, os.path.realpath(csv.parent))
+        place = places[dataset, method] = Path(place).as_posix()
         for row in (row for rows in known.values() for row in rows.get(method, ())):
             # datasets of one method may be in folders of other names, not in two of one name
             is_rival = row.dataset == dataset or Path(row.folder).name == folder.name
