@@ -34,19 +34,39 @@ def summarise(frame: pd.DataFrame, ours: str = "ours", seed: int = 0) -> pd.Data
     for (dataset, metric), group in frame.groupby(["dataset", "metric"], sort=False):
         wide = group.pivot(index="name", columns="method", values="value")
         wide = wide[list(dict.fromkeys(group["method"]))]
-        counted = group.groupby("method")["name"].nunique()
-        if (counted != len(wide)).any():
+        if (group.groupby("method")["name"].nunique() != len(wide)).any():
             raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
-        tests = _tests(wide, ours)
-        ranks = _ranks(wide, metric)
+        is_lower = metric in METRICS and METRICS[metric].direction == "lower"
+        ranks = wide.rank(axis=1, ascending=is_lower).mean()
+        if wide.isna().any(axis=None):
+            ranks[:] = np.nan
         for method in wide:
             mean, low, high, note = interval(wide[method].to_numpy(), seed)
-            p, why = tests[method]
+            p, why = _compare(wide, method, ours)
             notes = "; ".join(filter(None, (note, why)))
-            rank = ranks.get(method, np.nan)
+            rank = ranks[method]
             rows.append((dataset, metric, method, len(wide), mean, low, high, rank, p, notes))
     columns = ["dataset", "metric", "method", "n", "mean", "low", "high", "rank", "p", "note"]
-    return pd.DataFrame(rows, columns=columns)
+    summary = pd.DataFrame(rows, columns=columns)
+    tested = summary.dropna(subset="p").groupby(["dataset", "metric"])["p"]
+    summary["p"] = tested.transform(lambda p: holm(p.to_numpy())).astype(float)
+    return summary
+
+
+def _compare(wide: pd.DataFrame, method: str, ours: str) -> tuple[float, str]:
+    """P of a paired test of a method against ours, or NaN and why."""
+    if ours not in wide or len(wide.columns) < 2:
+        return np.nan, "test not computed: nothing to compare with"
+    if method == ours:
+        return np.nan, ""
+    difference = (wide[method] - wide[ours]).to_numpy()
+    if np.isnan(difference).any():
+        return np.nan, "test not computed: undefined values"
+    if len(difference) < LEAST_PAIRS:
+        return np.nan, f"test not computed: n < {LEAST_PAIRS}"
+    if not difference.any():
+        return np.nan, "test not computed: all values equal"
+    return float(stats.wilcoxon(difference).pvalue), ""
 
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float, str]:
@@ -83,31 +103,3 @@ def holm(p: np.ndarray) -> np.ndarray:
     corrected = np.empty_like(scaled)
     corrected[order] = np.maximum.accumulate(scaled)
     return corrected
-
-
-def _tests(wide: pd.DataFrame, ours: str) -> dict[str, tuple[float, str]]:
-    """Method → corrected p against ours, or NaN and why."""
-    results = {method: (np.nan, "") for method in wide}
-    if ours not in wide or len(wide.columns) < 2:
-        return {m: (np.nan, "test not computed: nothing to compare with") for m in wide}
-    raw = {}
-    for method in wide.columns.drop(ours):
-        difference = (wide[method] - wide[ours]).to_numpy()
-        if np.isnan(difference).any():
-            results[method] = (np.nan, "test not computed: undefined values")
-        elif len(difference) < LEAST_PAIRS:
-            results[method] = (np.nan, f"test not computed: n < {LEAST_PAIRS}")
-        elif not difference.any():
-            results[method] = (np.nan, "test not computed: all values equal")
-        else:
-            raw[method] = float(stats.wilcoxon(difference).pvalue)
-    corrected = holm(np.array(list(raw.values()))) if raw else ()
-    return results | {m: (float(p), "") for m, p in zip(raw, corrected, strict=True)}
-
-
-def _ranks(wide: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Mean rank of each method; empty where values are undefined."""
-    if wide.isna().any(axis=None):
-        return {}
-    ascending = metric in METRICS and METRICS[metric].direction == "lower"
-    return wide.rank(axis=1, ascending=ascending).mean().to_dict()

@@ -2,33 +2,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusionlib.statistics import LEAST_PAIRS, holm, interval, summarise
+from fusionlib.statistics import holm, interval, summarise
 
 
-def frame(metric="qabf", **methods):
+def summary(metric="qabf", **methods):
+    """Rows of the methods, of values on images 00, 01, …"""
     rows = [
         ("TNO", f"{i:02d}", method, metric, float(value))
         for method, values in methods.items()
         for i, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["dataset", "name", "method", "metric", "value"])
-
-
-def row(summary, method):
-    return summary[summary["method"] == method].iloc[0]
+    frame = pd.DataFrame(rows, columns=["dataset", "name", "method", "metric", "value"])
+    return summarise(frame).set_index("method")
 
 
 def test_means_and_ranks_by_hand():
-    summary = summarise(frame(ours=[1, 2, 3], other=[2, 1, 3]))
-    assert row(summary, "ours")["mean"] == row(summary, "other")["mean"] == 2
+    found = summary(ours=[1, 2, 3], other=[2, 1, 3])
+    assert found["mean"].tolist() == [2, 2] and found["n"].tolist() == [3, 3]
     # ranks of ours: 2, 1, and 1.5 where both are equal
-    assert row(summary, "ours")["rank"] == pytest.approx((2 + 1 + 1.5) / 3)
-    assert row(summary, "ours")["n"] == 3
-
-
-def test_lower_is_better_ranks_the_other_way():
-    summary = summarise(frame("qcv", ours=[1, 2, 3], other=[2, 3, 4]))
-    assert row(summary, "ours")["rank"] == 1 and row(summary, "other")["rank"] == 2
+    assert found["rank"]["ours"] == pytest.approx((2 + 1 + 1.5) / 3)
+    lower_is_better = summary("qcv", ours=[1, 2, 3], other=[2, 3, 4])
+    assert lower_is_better["rank"].tolist() == [1, 2]
 
 
 def test_holm_on_the_example_of_his_rule():
@@ -39,16 +33,11 @@ def test_holm_on_the_example_of_his_rule():
 
 def test_wilcoxon_by_counting_signs():
     """Six pairs that all differ one way: 2 of the 2⁶ sign patterns are as extreme."""
-    ours = np.arange(6.0)
-    summary = summarise(frame(ours=ours, worse=ours - [1, 2, 3, 4, 5, 6]))
-    assert row(summary, "worse")["p"] == pytest.approx(2 / 64)
-    assert 2 / 2**LEAST_PAIRS < 0.05 < 2 / 2 ** (LEAST_PAIRS - 1)  # where it can be significant
+    ours, steps = np.arange(6.0), np.arange(1, 7)
+    assert summary(ours=ours, worse=ours - steps)["p"]["worse"] == pytest.approx(2 / 64)
     # three methods: Holm multiplies the smallest by two
-    more = summarise(
-        frame(ours=ours, a=ours - [1, 2, 3, 4, 5, 6], b=np.add(ours, [1, -2, 3, -4, 5, -6]))
-    )
-    assert row(more, "a")["p"] == pytest.approx(4 / 64)
-    assert np.isnan(row(more, "ours")["p"])
+    more = summary(ours=ours, a=ours - steps, b=ours + steps * [1, -1, 1, -1, 1, -1])
+    assert more["p"]["a"] == pytest.approx(4 / 64) and np.isnan(more["p"]["ours"])
 
 
 def test_the_interval_is_the_normal_one_for_many_values():
@@ -58,10 +47,12 @@ def test_the_interval_is_the_normal_one_for_many_values():
     assert note == "" and mean == values.mean()
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.01)
     assert interval(values) == (mean, low, high, "")  # the same every time
+    mean, low, high, note = interval(np.array([3.0]))
+    assert mean == 3 and np.isnan(low) and np.isnan(high) and "n = 1" in note
 
 
 @pytest.mark.parametrize(
-    ("methods", "told"),
+    ("methods", "note"),
     [
         ({"ours": [1, 2, 3, 4, 5], "other": [2, 3, 4, 5, 6]}, "test not computed: n < 6"),
         ({"ours": range(6), "other": range(6)}, "test not computed: all values equal"),
@@ -69,24 +60,15 @@ def test_the_interval_is_the_normal_one_for_many_values():
         ({"ours": range(6), "other": [*range(5), np.nan]}, "test not computed: undefined values"),
     ],
 )
-def test_r50_what_cannot_be_computed_says_why(methods, told):
-    other = row(summarise(frame(**methods)), "other")
-    assert np.isnan(other["p"]) and told in other["note"]
-
-
-def test_r49_an_undefined_value_leaves_no_mean_and_no_rank():
-    summary = summarise(frame(ours=range(6), other=[*range(5), np.nan]))
-    other, ours = row(summary, "other"), row(summary, "ours")
-    assert np.isnan(other["mean"]) and "1 of 6 values undefined" in other["note"]
-    assert np.isnan(other["rank"]) and np.isnan(ours["rank"]) and ours["mean"] == 2.5
-
-
-def test_one_image_has_a_mean_and_no_interval():
-    mean, low, high, note = interval(np.array([3.0]))
-    assert mean == 3 and np.isnan(low) and np.isnan(high) and "n = 1" in note
+def test_r49_r50_what_cannot_be_computed_says_why(methods, note):
+    found = summary(**methods)
+    assert np.isnan(found["p"]["other"]) and note in found["note"]["other"]
+    if "undefined" in note:  # neither a mean nor ranks
+        assert "1 of 6 values undefined" in found["note"]["other"]
+        assert np.isnan(found["mean"]["other"]) and found["mean"]["ours"] == 2.5
+        assert found["rank"].isna().all()
 
 
 def test_r47_methods_on_different_images_are_refused():
-    uneven = frame(ours=range(6), other=range(5))
     with pytest.raises(ValueError, match="TNO, qabf"):
-        summarise(uneven)
+        summary(ours=range(6), other=range(5))

@@ -54,7 +54,11 @@ def enlarge(image: Array, shape: tuple[int, int]) -> Array:
 
 
 def laplacian(ir: Array, vi: Array) -> Array:
-    """(H, W), (H, W, 3) → (H, W): of each band the stronger detail, of the rest the mean."""
+    """(H, W), (H, W, 3) → (H, W): of each band the stronger detail, of the rest the mean.
+
+    P. J. Burt, E. H. Adelson, The Laplacian pyramid as a compact image code, IEEE Trans.
+    Communications 31(4), 1983, doi:10.1109/TCOM.1983.1095851.
+    """
     bands_ir, rest_ir = decompose(ir.astype(np.float64))
     bands_vi, rest_vi = decompose(luma(vi).astype(np.float64))
     bands = [
@@ -64,23 +68,10 @@ def laplacian(ir: Array, vi: Array) -> Array:
 
 
 METHODS = [
-    ArrayMethod(
-        name=rule.__name__,
-        title=title,
-        group="classical",
-        source=source,
-        colour="Cb and Cr of the visible image",
-        rule=rule,
-    )
-    for rule, title, source in (
-        (average, "Average", "mean of infrared image and luma"),
-        (maximum, "Maximum", "maximum of infrared image and luma"),
-        (
-            laplacian,
-            "Laplacian pyramid",
-            "P. J. Burt, E. H. Adelson, The Laplacian pyramid as a compact image code, IEEE Trans."
-            " Communications 31(4), 1983, doi:10.1109/TCOM.1983.1095851; stronger detail, mean of"
-            " the coarsest layer",
-        ),
+    ArrayMethod(name=rule.__name__, title=title, group="classical", rule=rule)
+    for rule, title in (
+        (average, "Average"),
+        (maximum, "Maximum"),
+        (laplacian, "Laplacian pyramid"),
     )
 ]

@@ -1,4 +1,10 @@
-"""DATFuse: residual attention around two transformer blocks whose windows are single tokens."""
+"""DATFuse: residual attention around two transformer blocks whose windows are single tokens.
+
+W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention transformer, IEEE
+TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340.
+"""
+
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -6,26 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
 
-class ConvNorm(nn.Module):
-    """k×k convolution over a replicated border, BatchNorm, ReLU."""
-
-    def __init__(self, channels_in: int, size: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels_in, WIDTH, size, padding=size // 2, padding_mode="replicate")
-        self.bn = nn.BatchNorm2d(WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) → (B, 16, H, W)."""
-        return F.relu(self.bn(self.conv(x)))
-
-    def without_relu(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) → (B, 16, H, W)."""
-        return self.bn(self.conv(x))
+def conv_norm(channels_in: int, size: int) -> nn.Sequential:
+    """k×k convolution over a replicated border, BatchNorm; (B, c, H, W) → (B, 16, H, W)."""
+    conv = nn.Conv2d(channels_in, WIDTH, size, padding=size // 2, padding_mode="replicate")
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(WIDTH)))
 
 
 class TokenBlock(nn.Module):
@@ -44,16 +38,15 @@ class TokenBlock(nn.Module):
         self.attn.qkv = nn.Linear(WIDTH, 3 * WIDTH)
         self.attn.proj = nn.Linear(WIDTH, WIDTH)
         self.norm2 = nn.LayerNorm(WIDTH)
-        self.mlp = nn.Module()
-        self.mlp.fc1 = nn.Linear(WIDTH, 4 * WIDTH)
-        self.mlp.fc2 = nn.Linear(4 * WIDTH, WIDTH)
+        fc1, fc2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, gelu=nn.GELU(), fc2=fc2))
 
     def forward(self, t: Tensor) -> Tensor:
         """Tokens (B, T, 16) → (B, T, 16)."""
         qkv = self.attn.qkv
         values = F.linear(self.norm1(t), qkv.weight[2 * WIDTH :], qkv.bias[2 * WIDTH :])
         t = t + self.attn.proj(values)
-        return t + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(t))))
+        return t + self.mlp(self.norm2(t))
 
 
 class DATFuse(nn.Module):
@@ -61,14 +54,12 @@ class DATFuse(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.convolutional = ConvNorm(2, 5)
-        self.fem = ConvNorm(WIDTH, 3)
-        self.cam = nn.Module()  # channel gate
-        self.cam.fc = nn.Sequential(
+        self.convolutional = conv_norm(2, 5)
+        self.fem = conv_norm(WIDTH, 3)
+        channel_gate = nn.Sequential(
             nn.Conv2d(WIDTH, 4, 1), nn.ReLU(), nn.Conv2d(4, WIDTH, 1), nn.Sigmoid()
         )
-        self.sam = nn.Module()  # spatial gate
-        self.sam.body = nn.Sequential(
+        spatial_gate = nn.Sequential(
             nn.Conv2d(WIDTH, 4, 3, padding=1),
             nn.BatchNorm2d(4),
             nn.ReLU(),
@@ -76,16 +67,15 @@ class DATFuse(nn.Module):
             nn.BatchNorm2d(1),
             nn.Sigmoid(),
         )
-        self.patch_embed = nn.Module()
-        self.patch_embed.norm = nn.LayerNorm(96)  # stored, never used
-        self.basicLayer = nn.Module()
-        self.basicLayer.blocks = nn.Sequential(TokenBlock(), TokenBlock())
-        self.convolutional_out = nn.Module()
-        self.convolutional_out.conv = nn.Conv2d(WIDTH, 1, 1)
+        self.cam = nn.ModuleDict({"fc": channel_gate})
+        self.sam = nn.ModuleDict({"body": spatial_gate})
+        self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(96)})  # stored, never used
+        self.basicLayer = nn.ModuleDict({"blocks": nn.Sequential(TokenBlock(), TokenBlock())})
+        self.convolutional_out = nn.ModuleDict({"conv": nn.Conv2d(WIDTH, 1, 1)})
 
     def features(self, x: Tensor) -> Tensor:
         """The same convolution and the same BatchNorm twice, (B, 16, H, W) → (B, 16, H, W)."""
-        return self.fem.without_relu(self.fem(x))
+        return self.fem(F.relu(self.fem(x)))
 
     def gated(self, f: Tensor) -> Tensor:
         """Features weighted by channel plus features weighted by place, (B, 16, H, W)."""
@@ -94,7 +84,7 @@ class DATFuse(nn.Module):
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Infrared and grey, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [-1, 1], seldom below 0."""
-        f0 = self.convolutional(torch.cat([ir, vi], dim=1))  # (B, 16, H, W)
+        f0 = F.relu(self.convolutional(torch.cat([ir, vi], dim=1)))  # (B, 16, H, W)
         e = F.relu(self.gated(self.features(f0)) + f0)
         # The memory is read anew: a token is 16 neighbours in a row of one channel,
         # not the 16 channels of a pixel.
@@ -110,14 +100,4 @@ def apply(net: DATFuse, ir: Array, vi: Array) -> Array:
     return (fused * np.float32(255)).astype(np.int32).astype(np.uint8)
 
 
-METHOD = NetworkMethod(
-    name="DATFuse",
-    title="DATFuse",
-    group="paper",
-    source="W. Tang et al., DATFuse: Infrared and visible image fusion via dual attention"
-    " transformer, IEEE TCSVT 33(7), 2023, doi:10.1109/TCSVT.2023.3234340",
-    colour="grey only",
-    weights=listed("DATFuse"),
-    build=DATFuse,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="DATFuse", title="DATFuse", group="paper", build=DATFuse, apply=apply)

@@ -1,4 +1,8 @@
-"""DenseFuse: an auto-encoder with a dense block; decoded is the mean of the two codes."""
+"""DenseFuse: an auto-encoder with a dense block; decoded is the mean of the two codes.
+
+H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP 28(5), 2019,
+doi:10.1109/TIP.2018.2887342.
+"""
 
 import numpy as np
 import torch
@@ -6,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated
-from fusionlib.baselines.published import listed
 
 WIDTH = 16
 
@@ -50,11 +53,6 @@ METHOD = NetworkMethod(
     name="DenseFuse",
     title="DenseFuse",
     group="additional",
-    source="H. Li, X.-J. Wu, DenseFuse: A fusion approach to infrared and visible images, IEEE TIP"
-    " 28(5), 2019, doi:10.1109/TIP.2018.2887342",
-    colour="grey only",
-    weights=listed("DenseFuse"),
-    least_side=2,  # of one pixel nothing can be reflected
     build=DenseFuse,
     apply=apply,
     renamed=(

@@ -1,10 +1,13 @@
-"""DIDFuse: an auto-encoder with a base and a detail head; both images' features are added."""
+"""DIDFuse: an auto-encoder with a base and a detail head; both images' features are added.
+
+Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image fusion, IJCAI 2020,
+doi:10.24963/ijcai.2020/135.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 64
 
@@ -65,11 +68,6 @@ METHOD = NetworkMethod(
     name="DIDFuse",
     title="DIDFuse",
     group="additional",
-    source="Z. Zhao et al., DIDFuse: Deep image decomposition for infrared and visible image"
-    " fusion, IJCAI 2020, doi:10.24963/ijcai.2020/135",
-    colour="grey only",
-    weights=listed("DIDFuse"),
-    least_side=2,  # of one pixel nothing can be reflected
     build=DIDFuse,
     apply=apply,
     renamed=((r"^(cov\d)\.cov\d\.", r"\1."),),

@@ -1,10 +1,13 @@
-"""IFCNN-MAX: the stem of a ResNet, one convolution, element-wise maximum, two convolutions."""
+"""IFCNN-MAX: the stem of a ResNet, one convolution, element-wise maximum, two convolutions.
+
+Y. Zhang et al., IFCNN: A general image fusion framework based on convolutional neural network,
+Information Fusion 54, 2020, doi:10.1016/j.inffus.2019.07.011.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, unit_tensor
-from fusionlib.baselines.published import listed
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 WIDTH = 64
@@ -47,10 +50,6 @@ METHOD = NetworkMethod(
     name="IFCNN",
     title="IFCNN-MAX",
     group="additional",
-    source="Y. Zhang et al., IFCNN: A general image fusion framework based on convolutional neural"
-    " network, Information Fusion 54, 2020, doi:10.1016/j.inffus.2019.07.011",
-    colour="grey, repeated to three channels; the three that come out are made grey",
-    weights=listed("IFCNN"),
     build=IFCNN,
     apply=apply,
     renamed=((r"\.conv\.", ".0."), (r"\.bn\.", ".1.")),

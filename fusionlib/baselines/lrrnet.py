@@ -2,6 +2,9 @@
 
 The code Z has 256 channels at full resolution: 1.3 GB for 1280×1024. It exists once and is changed
 in place, and a convolution from or to it is one product of matrices, without a padded copy.
+
+H. Li et al., LRRNet: A novel representation learning guided fusion network for infrared and visible
+images, IEEE TPAMI 45(9), 2023, doi:10.1109/TPAMI.2023.3268209.
 """
 
 import numpy as np
@@ -10,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated
-from fusionlib.baselines.published import listed
 
 CODE = 256  # channels of Z; the first half is the low-rank part, the second the salient one
 STEPS = 4
@@ -109,11 +111,6 @@ METHOD = NetworkMethod(
     name="LRRNet",
     title="LRRNet",
     group="paper",
-    source="H. Li et al., LRRNet: A novel representation learning guided fusion network for"
-    " infrared and visible images, IEEE TPAMI 45(9), 2023, doi:10.1109/TPAMI.2023.3268209",
-    colour="grey only",
-    weights=listed("LRRNet"),
-    least_side=2,  # of one pixel nothing can be reflected
     build=LRRNet,
     apply=apply,
     renamed=(

@@ -1,16 +1,15 @@
 """The one interface of all methods of the comparison."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fusionlib.baselines.published import Renaming, WeightsFile, load_network
+from fusionlib.baselines.published import Renaming, WeightsFile, listed, load_network
 from fusionlib.errors import ImageError, WeightsError
 from fusionlib.inference import check_arrays
 
@@ -18,27 +17,23 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
-    """A fusion method: what it is called, where it comes from, and how to fuse with it.
+class Method:
+    """A fusion method: what it is called, and how to fuse with it.
 
     Attributes:
         name: key of the registry, and the folder of its results.
         title: what tables and captions call it.
         group: ``paper`` (in the paper's tables), ``additional`` (learned, not in them) or
             ``classical`` (nothing learned).
-        source: citation.
-        colour: what its authors do with a visible image in colour.
+        least_side: smallest height and width it fuses.
         weights: published files it needs.
-        least_side: smallest height and width it can fuse.
     """
 
     name: str
     title: str
     group: Literal["paper", "additional", "classical"]
-    source: str
-    colour: str
-    weights: tuple[WeightsFile, ...] = ()
-    least_side: int = 1
+    least_side: ClassVar[int] = 1
+    weights: ClassVar[tuple[WeightsFile, ...]] = ()
 
     def fuse(self, ir: Array, vi: Array) -> Array:
         """Fuse one pair.
@@ -63,10 +58,6 @@ class Method(ABC):
                 f"each side must have at least {self.least_side} pixels"
             )
         return self._fuse(ir, vi).astype(np.float32)
-
-    @abstractmethod
-    def _fuse(self, ir: Array, vi: Array) -> Array:
-        """As `fuse`, of images that are known to be right."""
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine now, and what to do; None if it can."""
@@ -106,6 +97,12 @@ class NetworkMethod(Method):
     build: Callable[[], nn.Module]
     apply: Callable[[nn.Module, Array, Array], Array]
     renamed: Renaming = ()
+    least_side: ClassVar[int] = 4  # some halve the image twice, or reflect its border
+
+    @property
+    def weights(self) -> tuple[WeightsFile, ...]:
+        """Its rows of the list."""
+        return listed(self.name)
 
     def network(self) -> nn.Module:
         """The network with its published weights, verified, in evaluation mode, on the CPU.

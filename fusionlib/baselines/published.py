@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +48,7 @@ class WeightsFile:
     commit: str
     file: str
     sha256: str
-    size: int
+    size: str
     entry: str = ""
     shipped: str = ""
 
@@ -61,9 +60,8 @@ class WeightsFile:
     @property
     def path(self) -> Path:
         """Where it is expected on this machine."""
-        if self.shipped:
-            return DATA / self.shipped
-        return weights_root() / self.method / Path(self.file).name
+        own = weights_root() / self.method / Path(self.file).name
+        return DATA / self.shipped if self.shipped else own
 
     def fetch(self, *, offline: bool = False) -> Path:
         """Fetch it to its place, unless it is there and fits; raises DownloadError.
@@ -83,17 +81,16 @@ class WeightsFile:
         """
         path = self.path
         remedy = (
-            f"Run `python -m fusionlib data download --weights {self.method}`, or get {self.url} "
-            f"and put it at {path} (FUSIONLIB_WEIGHTS names another folder for all of them)."
+            "It belongs to this repository: restore it from there."
+            if self.shipped
+            else f"Run `python -m fusionlib data download --weights {self.method}`, or get "
+            f"{self.url} and put it at {path} (FUSIONLIB_WEIGHTS names another folder for all)."
         )
-        if self.shipped:
-            remedy = "It belongs to this repository: restore it from there."
         try:
             data = path.read_bytes()
         except OSError as error:
             raise WeightsError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
-        actual = hashlib.sha256(data).hexdigest()
-        if actual != self.sha256:
+        if (actual := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise WeightsError(
                 f"{path} is not the published file: {len(data)} bytes, sha256 {actual}; expected "
                 f"{self.size} bytes, sha256 {self.sha256}. Remove it. {remedy}"
@@ -111,26 +108,22 @@ class WeightsFile:
             if self.shipped:
                 return safetensors.torch.load(data)
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state = content[self.entry] if self.entry else content
+            tensors = {key.removeprefix("module."): value for key, value in state.items()}
+            if not all(isinstance(value, Tensor) for value in tensors.values()):
+                raise ValueError("expected tensors by name")
+            return tensors
         except Exception as error:  # unpickling raises almost anything on damaged files
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WeightsError(
-                f"{self.path} is refused: it holds more than tensors, or is damaged ({reason})"
+                f"{self.path} is refused: it holds more than tensors by name, or is damaged "
+                f"({(str(error) or type(error).__name__).splitlines()[0]})"
             ) from error
-        if self.entry and isinstance(content, Mapping):
-            content = content.get(self.entry)
-        is_state = isinstance(content, Mapping) and all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-        )
-        if not is_state:
-            raise WeightsError(f"{self.path} is refused: expected tensors by name")
-        return {key.removeprefix("module."): value for key, value in content.items()}
 
 
 def listed(method: str) -> tuple[WeightsFile, ...]:
     """The files of a method."""
     with LIST.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == method]
-    return tuple(WeightsFile(**row | {"size": int(row["size"])}) for row in rows)
+        return tuple(WeightsFile(**r) for r in csv.DictReader(file) if r["method"] == method)
 
 
 def weights_root() -> Path:

@@ -53,51 +53,43 @@ def fetch_results(method: str, *, offline: bool = False) -> int:
         raise DownloadError(f"no published images are known; there are {', '.join(RELATED)}")
     listed = pd.read_csv(LIST, dtype=str).query("method == @method")
     folder = results_root() / method
-    places = zip(listed["dataset"], listed["name"], strict=True)
-    listed["target"] = [folder / dataset / f"{name}.png" for dataset, name in places]
-    lacking = listed[[not _fits(row.target, row.sha256) for row in listed.itertuples()]]
-    for (repository, commit, file), rows in lacking.groupby(["repository", "commit", "file"]):
+    for (repository, commit, file), rows in listed.groupby(["repository", "commit", "file"]):
+        targets = [folder / row.dataset / f"{row.name}.png" for row in rows.itertuples()]
+        wanted = dict(zip(rows["sha256"], targets, strict=True))
+        wanted = {sha256: path for sha256, path in wanted.items() if _digest_of(path) != sha256}
+        if not wanted:
+            continue
         url = f"{RAW}/{repository}/{commit}/{quote(file)}"
-        wanted = dict(zip(rows["sha256"], rows["target"], strict=True))
         by_hand = f"By hand: get it, and save as {', '.join(map(str, wanted.values()))}."
         if offline:
             raise DownloadError(f"--offline forbids fetching {url}. {by_hand}")
         try:
-            _lay_out(url, wanted)
+            _fetch(url, wanted)
         except (OSError, ValueError, FusionError) as error:
             raise DownloadError(f"{url} failed: {error}. Run again. {by_hand}") from error
     return len(listed)
 
 
-def _lay_out(url: str, wanted: dict[str, Path]) -> None:
+def _fetch(url: str, wanted: dict[str, Path]) -> None:
     """Fetch an image, or a zip of images, and save those whose pixels are asked for."""
     with TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, suffix = Path(name), Path(url).suffix.lower()
         get = pooch.HTTPDownloader(timeout=TIMEOUT)
         pooch.get_logger().setLevel("WARNING")
-        suffix = Path(url).suffix.lower()
         got = Path(pooch.retrieve(url, None, f"got{suffix}", folder, downloader=get))
-        if suffix == ".zip":
-            extract(got, folder / "zip")
-            found = [path for path in (folder / "zip").rglob("*") if path.is_file()]
-        else:
-            found = [got]
-        for path in found:
-            try:
-                y = read_luma8(path)
-            except FusionError:
-                continue  # a web page, or another file of the zip
-            if target := wanted.get(digest(y)):
-                save_image(target, y)
-    if lost := [str(path) for sha256, path in wanted.items() if not _fits(path, sha256)]:
-        raise ValueError(f"it does not hold what was published for {', '.join(lost)}")
+        for path in extract(got, folder / "zip").rglob("*") if suffix == ".zip" else [got]:
+            if (sha256 := _digest_of(path)) in wanted:
+                save_image(wanted.pop(sha256), read_luma8(path))
+    if wanted:
+        lost = ", ".join(map(str, wanted.values()))
+        raise ValueError(f"it does not hold what was published for {lost}")
 
 
-def _fits(path: Path, sha256: str) -> bool:
+def _digest_of(path: Path) -> str | None:
     try:
-        return digest(read_luma8(path)) == sha256
-    except FusionError:
-        return False
+        return digest(read_luma8(path))
+    except FusionError:  # not there; or a web page, a folder, another file of the zip
+        return None
 
 
 def digest(y: np.ndarray) -> str:

@@ -1,11 +1,17 @@
-"""SAGE: the small U-Net that its authors distil from a network guided by Segment Anything."""
+"""SAGE: the small U-Net that its authors distil from a network guided by Segment Anything.
+
+Its weights are shipped as safetensors, converted once from checkpoints.pt (sha256
+ecfde477ca4cd65401f207d5dc91ce6c475a49891d768dbdb7a66366255ee836).
+
+G. Wu et al., Every SAM drop counts: Embracing semantic priors for multi-modality image fusion and
+beyond, CVPR 2025.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, unit_tensor
-from fusionlib.baselines.published import listed
 from fusionlib.images import luma
 
 WIDTH = 32
@@ -58,17 +64,4 @@ def apply(net: SAGE, ir: Array, vi: Array) -> Array:
     return (fused[0, 0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-METHOD = NetworkMethod(
-    name="SAGE",
-    title="SAGE",
-    group="additional",
-    source="G. Wu et al., Every SAM drop counts: Embracing semantic priors for multi-modality image"
-    " fusion and beyond, CVPR 2025",
-    colour="Cb and Cr of the visible image",
-    # converted once from checkpoints.pt, sha256
-    # ecfde477ca4cd65401f207d5dc91ce6c475a49891d768dbdb7a66366255ee836
-    weights=listed("SAGE"),
-    least_side=4,  # halved twice
-    build=SAGE,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="SAGE", title="SAGE", group="additional", build=SAGE, apply=apply)

@@ -1,11 +1,15 @@
-"""SeAFusion: two streams of gradient-residual dense blocks, a plain decoder."""
+"""SeAFusion: two streams of gradient-residual dense blocks, a plain decoder.
+
+L. Tang, J. Yuan, J. Ma, Image fusion in the loop of high-level vision tasks: A semantic-aware
+real-time infrared and visible image fusion network, Information Fusion 82, 2022,
+doi:10.1016/j.inffus.2021.12.004.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import listed
 
 
 class GradientDenseBlock(nn.Module):
@@ -42,17 +46,10 @@ class Stream(nn.Module):
         return self.block2(self.block1(F.leaky_relu(self.first(x), 0.2)))
 
 
-class DecoderLayer(nn.Module):
+def decoder_layer(channels_in: int, channels_out: int) -> nn.ModuleDict:
     """3×3 convolution; a BatchNorm is stored with it and never applied."""
-
-    def __init__(self, channels_in: int, channels_out: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.bn = nn.BatchNorm2d(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) → (B, out, H, W)."""
-        return self.conv(x)
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+    return nn.ModuleDict({"conv": conv, "bn": nn.BatchNorm2d(channels_out)})
 
 
 class SeAFusion(nn.Module):
@@ -61,17 +58,17 @@ class SeAFusion(nn.Module):
     def __init__(self):
         super().__init__()
         self.ir, self.vi = Stream(), Stream()
-        self.decode4 = DecoderLayer(96, 64)
-        self.decode3 = DecoderLayer(64, 32)
-        self.decode2 = DecoderLayer(32, 16)
-        self.decode1 = DecoderLayer(16, 1)
+        self.decode4 = decoder_layer(96, 64)
+        self.decode3 = decoder_layer(64, 32)
+        self.decode2 = decoder_layer(32, 16)
+        self.decode1 = decoder_layer(16, 1)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Infrared and luma, (B, 1, H, W) in [0, 1] → (B, 1, H, W) in [0, 1]."""
         f = torch.cat([self.vi(vi), self.ir(ir)], dim=1)  # (B, 96, H, W)
         for layer in (self.decode4, self.decode3, self.decode2):
-            f = F.leaky_relu(layer(f), 0.2)
-        return torch.tanh(self.decode1(f)) / 2 + 0.5
+            f = F.leaky_relu(layer.conv(f), 0.2)
+        return torch.tanh(self.decode1.conv(f)) / 2 + 0.5
 
 
 def apply(net: SeAFusion, ir: Array, vi: Array) -> Array:
@@ -91,12 +88,6 @@ METHOD = NetworkMethod(
     name="SeAFusion",
     title="SeAFusion",
     group="additional",
-    source="L. Tang, J. Yuan, J. Ma, Image fusion in the loop of high-level vision tasks: A"
-    " semantic-aware real-time infrared and visible image fusion network, Information Fusion 82,"
-    " 2022, doi:10.1016/j.inffus.2021.12.004",
-    colour="Cb and Cr of the visible image, then all three channels stretched together; here the"
-    " grey image is fused",
-    weights=listed("SeAFusion"),
     build=SeAFusion,
     apply=apply,
     renamed=(

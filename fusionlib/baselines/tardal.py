@@ -1,11 +1,14 @@
-"""TarDAL: the generator, with the batch statistics of the one image that is fused."""
+"""TarDAL: the generator, with the batch statistics of the one image that is fused.
+
+J. Liu et al., Target-aware dual adversarial learning and a multi-scenario multi-modality benchmark
+to fuse infrared and visible for object detection, CVPR 2022, doi:10.1109/CVPR52688.2022.00571.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionlib.baselines.method import Array, NetworkMethod, grey, truncated, unit_tensor
-from fusionlib.baselines.published import listed
 
 WIDTH = 32
 DENSE = 3
@@ -60,16 +63,4 @@ def apply(net: TarDAL, ir: Array, vi: Array) -> Array:
     return truncated(fused.clamp(0, 1) * 255)
 
 
-METHOD = NetworkMethod(
-    name="TarDAL",
-    title="TarDAL",
-    group="additional",
-    source="J. Liu et al., Target-aware dual adversarial learning and a multi-scenario"
-    " multi-modality benchmark to fuse infrared and visible for object detection, CVPR 2022,"
-    " doi:10.1109/CVPR52688.2022.00571",
-    colour="Cb and Cr of the visible image",
-    weights=listed("TarDAL"),
-    least_side=2,  # one pixel has no statistics
-    build=TarDAL,
-    apply=apply,
-)
+METHOD = NetworkMethod(name="TarDAL", title="TarDAL", group="additional", build=TarDAL, apply=apply)

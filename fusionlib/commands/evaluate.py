@@ -50,7 +50,6 @@ def _evaluate(options: argparse.Namespace) -> None:
             " of other images cannot be compared; --allow-unlisted measures and marks them."
         )
     method = options.method or _default_method(options.fused, chosen)
-    reading = given_levels(options, chosen)
     frame = evaluate(
         {method: options.fused},
         {dataset: chosen},
@@ -61,7 +60,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         missing="mark" if options.allow_missing else "error",
         on_bad=options.on_bad,
         follow_links=options.follow_links,
-        reading=reading if reading or is_own else None,
+        reading=given_levels(options, chosen),
         jobs=options.jobs,
     )
     skipped = [checks.Issue(dataset, *row) for row in frame.attrs["skipped"]]

@@ -11,9 +11,7 @@ best come from it.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from inspect import unwrap
 from math import inf, nan
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from numpy.typing import ArrayLike
@@ -28,7 +26,7 @@ from fusionlib.metrics.ssim import ssim
 from fusionlib.metrics.vif import vif, viff
 
 VERSION = 1  # raise it when a value changes: results measured before are then measured again
-__all__ = ["METRICS", "PAPER", "VERSION", "Metric", "Sources", "Value", "measure"]
+__all__ = ["METRICS", "PAPER", "VERSION", "Metric", "Sources", "Value", "find_metric", "measure"]
 __all__ += ["ag", "qabf", "qcv", "scd", "ssim", "vif", "viff"]
 
 Compute = Callable[[Luma, Luma, Luma], float]  # raises UndefinedError, TooSmallError
@@ -51,14 +49,9 @@ class Metric:
         return "Q_{" + self.symbol.removeprefix("Q_") + "}"
 
     @property
-    def arrow(self) -> str:
-        """↑ where higher is better, ↓ where lower is."""
-        return "↑" if self.direction == "higher" else "↓"
-
-    @property
     def title(self) -> str:
-        """Symbol and arrow, for headings."""
-        return f"{self.symbol} {self.arrow}"
+        """Symbol and, for the direction that is better, ↑ or ↓."""
+        return f"{self.symbol} {'↑' if self.direction == 'higher' else '↓'}"
 
 
 _QABF = "Xydeas, Petrovic, Electronics Letters 36(4), 2000"
@@ -70,17 +63,24 @@ _SCD = "Aslantas, Bendes, AEU 69(12), 2015"
 _VIFF = "Han, Cai, Cao, Xu, Information Fusion 14(2), 2013"
 METRICS = {
     name: Metric(name, *column)
-    for name, column in {  # `unwrap`: what raises where the function gives NaN
-        "qabf": ("Q_AB/F", "higher", (0, 1), _QABF, unwrap(qabf)),
-        "qcv": ("Q_CV", "lower", (0, inf), _QCV, unwrap(qcv)),
+    for name, column in {
+        "qabf": ("Q_AB/F", "higher", (0, 1), _QABF, qabf),
+        "qcv": ("Q_CV", "lower", (0, inf), _QCV, qcv),
         "ssim": ("Q_SSIM", "higher", (-2, 2), _SSIM, ssim),
         "ag": ("Q_AG", "higher", (0, inf), _AG, lambda ir, vi, fused: ag(fused)),
-        "vif": ("Q_VIF", "higher", (0, inf), _VIF, unwrap(vif)),
-        "scd": ("Q_SCD", "higher", (-2, 2), _SCD, unwrap(scd)),
+        "vif": ("Q_VIF", "higher", (0, inf), _VIF, vif),
+        "scd": ("Q_SCD", "higher", (-2, 2), _SCD, scd),
         "viff": ("VIFF", "higher", (0, inf), _VIFF, viff),
     }.items()
 }
 PAPER = tuple(name for name in METRICS if name != "viff")
+
+
+def find_metric(name: str) -> Metric:
+    """The entry of `METRICS`, or a MetricError that lists them."""
+    if name not in METRICS:
+        raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
+    return METRICS[name]
 
 
 class Value(NamedTuple):
@@ -94,7 +94,7 @@ def measure(
     sources: Sources,
     fused: ArrayLike,
     metrics: Iterable[str] = tuple(METRICS),
-    replaced: Mapping[str, Compute] = MappingProxyType({}),
+    replaced: Mapping[str, Compute] | None = None,
 ) -> dict[str, Value]:
     """Several metrics of one fused image, each thing they share computed once.
 
@@ -112,10 +112,9 @@ def measure(
     """
     images, values = check(ir=sources.ir, vi=sources.vi, fused=fused), {}
     for name in metrics:
-        if name not in METRICS:
-            raise MetricError(f"metric {name!r} is not known; one of {', '.join(METRICS)}")
+        compute = (replaced or {}).get(name, find_metric(name).compute)
         try:
-            values[name] = Value(float(replaced.get(name, METRICS[name].compute)(*images)), "")
+            values[name] = Value(float(compute(*images)), "")
         except (TooSmallError, UndefinedError) as error:
             values[name] = Value(nan, str(error))
     return values

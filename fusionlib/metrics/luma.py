@@ -1,14 +1,12 @@
 """What the metrics work on: 8-bit luma images, checked, that remember what was computed of them."""
 
-import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusionlib.errors import MetricError, TooSmallError, UndefinedError
+from fusionlib.errors import MetricError, TooSmallError
 
 Array = np.ndarray
 
@@ -35,11 +33,6 @@ class Luma:
                 f"{name}: fractions of grey levels; metrics are defined on what an 8-bit file "
                 f"holds (0…255, rounded), not on [0, 1] or on the network's output"
             )
-        if array.max() == 1:  # nothing but 0 and 1
-            advice = f"{name}: no level but 0 and 1, as of an image in [0, 1]; expected 0…255"
-            if array.dtype.kind == "f":
-                raise MetricError(f"{advice} (so dark an image: as integers)")
-            warnings.warn(advice, RuntimeWarning, stacklevel=3)
         self.levels, self.name, self._known = array.astype(np.float64), name, {}
 
     def once(self, compute: Callable, *others: "Luma") -> Any:
@@ -70,16 +63,3 @@ def check(least: int = 1, **images: ArrayLike | Luma) -> list[Luma]:
     if min(height, width) < least:
         raise TooSmallError(f"{width}×{height} is too small: the metric needs {least}×{least}")
     return lumas
-
-
-def nan_where_undefined(metric: Callable[..., float]) -> Callable[..., float]:
-    """The metric, with NaN instead of UndefinedError; ``__wrapped__`` is the one that raises."""
-
-    @functools.wraps(metric)
-    def or_nan(*images: ArrayLike, **named: ArrayLike) -> float:
-        try:
-            return metric(*images, **named)
-        except UndefinedError:
-            return float("nan")
-
-    return or_nan

@@ -16,43 +16,38 @@ from fusionlib.images import read_ir, read_vi, save_image
 
 ORACLE = Path(os.environ.get("FUSIONLIB_WEIGHTS") or "nowhere").parent / "baseline_oracle"
 IMAGES = ("RoadScene_FLIR_00211", "RoadScene_FLIR_00006", "TNO_03", "TNO_17", "TNO_30")
+OF_SAGE = ("RoadScene_FLIR_00306", "MSRS_00927N", "TNO_03")
 CASES = [
-    pytest.param(name, image, marks=[pytest.mark.slow] if image != IMAGES[0] else [])
+    pytest.param(name, image, marks=[pytest.mark.slow] if i else [])
     for name in METHODS
-    if METHODS[name].weights and name not in ("SAGE", "DenseFuse")
-    for image in IMAGES
+    if METHODS[name].weights and name != "DenseFuse"
+    for i, image in enumerate(OF_SAGE if name == "SAGE" else IMAGES)
 ]
-SAGE = [pytest.param("SAGE", image) for image in ("RoadScene_FLIR_00306", "MSRS_00927N", "TNO_03")]
 
 
 def sources(image):
     """Infrared and visible image, found without the code under test; skips where there are none."""
     dataset, name = image.split("_", 1)
-    root, found = Path(os.environ.get("FUSIONLIB_DATA") or "nowhere") / dataset, []
-    for part, read in (("ir", read_ir), ("vi", read_vi)):
-        paths = sorted((root / part).glob(f"{name}.*"))
-        if not paths:
-            pytest.skip(f"FUSIONLIB_DATA has no {dataset}/{part}/{name}")
-        found.append(read(paths[0]))
-    return found
+    root = Path(os.environ.get("FUSIONLIB_DATA") or "nowhere") / dataset
+    ir, vi = (next((root / part).glob(f"{name}.*"), None) for part in ("ir", "vi"))
+    if ir is None or vi is None:
+        pytest.skip(f"FUSIONLIB_DATA has no {dataset}/{name}")
+    return read_ir(ir), read_vi(vi)
 
 
 def published(name, image):
     """Grey levels of the authors' fused image; skips where it or the weights are not there."""
     path = ORACLE / name / f"{image}.png"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    if (reason := METHODS[name].missing()) is not None:
+    if reason := METHODS[name].missing() or (None if path.is_file() else f"no {path}"):
         pytest.skip(reason)
     return np.asarray(Image.open(path)).astype(int)
 
 
-@pytest.mark.parametrize(("name", "image"), [*CASES, *SAGE])
+@pytest.mark.parametrize(("name", "image"), CASES)
 def test_a_published_network_gives_its_authors_image(tmp_path, name, image):
     theirs = published(name, image)
     saved = save_image(tmp_path / "fused.png", METHODS[name].fuse(*sources(image)))
     difference = np.abs(np.asarray(Image.open(saved)).astype(int) - theirs)
-    assert (difference <= 1).mean() >= 0.999
     assert (difference == 0).mean() >= 0.999  # nothing but the order of additions differs
 
 

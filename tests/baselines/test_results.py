@@ -10,7 +10,7 @@ from test_published import served
 
 from fusionlib.__main__ import main
 from fusionlib.baselines import results
-from fusionlib.images import read_luma8, save_image
+from fusionlib.images import save_image
 from fusionlib.splits import read_split
 
 LEVELS = {name: np.full((4, 6), 40 * i, np.uint8) for i, name in enumerate(("01", "02", "03"))}
@@ -47,47 +47,38 @@ def download(capsys, *arguments):
     return status, captured.out, captured.err
 
 
-def test_images_alone_and_in_a_zip_come_to_their_places_as_grey_png(published, tmp_path, capsys):
+def test_r25_images_come_to_their_places_as_grey_png_or_offline_is_explained(
+    published, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "results" / "DDcGAN" / "TNO"
+    status, _, wrong = download(capsys, "DDcGAN", "--offline")
+    assert status == 2 and "/owner/repository/0123/out/a%20b.bmp" in wrong
+    assert str(folder / "01.png") in wrong
     status, said, _ = download(capsys, "DDcGAN")
     assert status == 0 and "3 images" in said and "they belong to their authors" in said
     for name, y in LEVELS.items():
-        path = tmp_path / "results" / "DDcGAN" / "TNO" / f"{name}.png"
-        assert Image.open(path).mode == "L" and np.array_equal(read_luma8(path), y)
-
-
-def test_r25_offline_says_the_address_and_the_place_of_what_is_not_there(
-    published, tmp_path, monkeypatch, capsys
-):
-    path = tmp_path / "results" / "DDcGAN" / "TNO" / "01.png"
-    status, _, wrong = download(capsys, "DDcGAN", "--offline")
-    assert status == 2 and "/owner/repository/0123/out/a%20b.bmp" in wrong and str(path) in wrong
-    assert download(capsys, "DDcGAN")[0] == 0
+        image = Image.open(folder / f"{name}.png")
+        assert image.mode == "L" and np.array_equal(np.asarray(image), y)
     monkeypatch.setattr(results, "RAW", "http://127.0.0.1:9")  # no attempt
     assert download(capsys, "DDcGAN")[0] == download(capsys, "DDcGAN", "--offline")[0] == 0
+    status, _, wrong = download(capsys, "SAGE")
+    assert status == 2 and "CDDFuse, RFN-Nest, FusionGAN, DDcGAN" in wrong
 
 
-@pytest.mark.parametrize("content", [b"<html>quota</html>", "other pixels"])
-def test_r24_other_pixels_than_published_are_refused(published, tmp_path, capsys, content):
-    if isinstance(content, bytes):
-        (published / "out" / "a b.bmp").write_bytes(content)
-    else:
-        save_image(published / "out" / "a b.bmp", LEVELS["01"] + 1)
-    status, _, wrong = download(capsys, "DDcGAN")
-    assert status == 2 and "does not hold what was published" in wrong
-    assert not (tmp_path / "results" / "DDcGAN" / "TNO" / "01.png").exists()
-
-
-def test_r26_zip_that_leads_out_is_refused(published, tmp_path, capsys):
+def test_r24_r26_other_pixels_and_zips_that_lead_out_are_refused(published, tmp_path, capsys):
+    folder = tmp_path / "results" / "DDcGAN" / "TNO"
     with zipfile.ZipFile(published / "out" / "all.zip", "a") as archive:
         archive.writestr("../../outside.png", b"")
     status, _, wrong = download(capsys, "DDcGAN")
     assert status == 2 and "all.zip failed" in wrong
-    assert not list((tmp_path / "results").rglob("0[23].png"))
-
-
-def test_a_method_without_published_images_is_an_error_that_names_the_others(capsys):
-    status, _, wrong = download(capsys, "SAGE")
-    assert status == 2 and "CDDFuse, RFN-Nest, FusionGAN, DDcGAN" in wrong
+    assert {path.name for path in folder.iterdir()} == {"01.png"}
+    (folder / "01.png").unlink()
+    save_image(published / "out" / "a b.bmp", LEVELS["01"] + 1)
+    for _ in range(2):
+        status, _, wrong = download(capsys, "DDcGAN")
+        assert status == 2 and "does not hold what was published" in wrong
+        (published / "out" / "a b.bmp").write_bytes(b"<html>quota</html>")
+    assert not (folder / "01.png").exists()
 
 
 def test_the_list_has_test_pairs_alone_each_once():
