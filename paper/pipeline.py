@@ -1,11 +1,9 @@
 """The notebooks of the paper in order, each through papermill, each skipped when nothing changed.
 
-By itself papermill only warns of an unknown parameter, takes ``sys.exit(0)`` for success, and a
-killed kernel leaves a notebook that looks complete. So here parameters are compared before a kernel
-starts, the time is limited, the closing line is looked for, and only then is the output renamed.
+papermill takes ``sys.exit(0)`` for success, and a killed kernel leaves a notebook that looks
+complete. So the closing line is looked for, and only then does the output get its name.
 """
 
-import ast
 import hashlib
 import json
 import os
@@ -25,16 +23,15 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.baselines.published import weights_root
-from fusionlib.datasets import DRAWN, chosen_root
+from fusionlib.datasets import chosen_root
 from fusionlib.errors import NotebookError
 from fusionlib.files import REPOSITORY as ROOT
 from fusionlib.files import file_sha256, lock, write_atomically
-from fusionlib.recipe import PRESETS
 from paper.reported import results_root
+from paper.run import open_run
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
@@ -80,21 +77,25 @@ def run_paper(
         force: Repeat steps of which nothing changed.
 
     Raises:
-        NotebookError: refused before a kernel starts, or a notebook did not reach its closing line;
-            then ``<stem>.failed.ipynb`` is what there is of it, and no later one is run.
+        FusionError: a parameter is wrong, before a kernel starts; see `paper.run.open_run`.
+        NotebookError: a notebook did not reach its closing line; then ``<stem>.failed.ipynb`` is
+            what there is of it, and no later one is run.
     """
-    if preset not in PRESETS:
-        raise NotebookError(f"parameter 'preset': {preset!r}; accepted are {', '.join(PRESETS)}")
     folder = Path("runs", preset).absolute()
-    values = (preset, _absolute("data_root", data_root), encoder, _absolute("weights", weights))
-    parameters = dict(zip(PARAMETERS, (*values, str(folder), device, seed), strict=True))
-    sources = _read_and_check(find_notebooks(ROOT / "notebooks"), only, parameters)
+    given = (data_root and str(data_root), encoder, weights and str(weights))
+    values = (preset, *given, str(folder), device, seed)
+    parameters = dict(zip(PARAMETERS, values, strict=True))
+    open_run(**parameters)  # raises before a kernel starts
+    notebooks = {path.stem: path for path in find_notebooks(ROOT / "notebooks")}
+    for name in set(only or ()) - set(notebooks):
+        raise NotebookError(f"only: no notebook {name!r}; there are {', '.join(notebooks)}")
     try:
         (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotebookError(f"{folder}: cannot work there: {error}") from error
     with lock(folder / ".lock", NotebookError):  # one run at a time
-        return [_step(path, parameters, force) for path in sources]
+        chosen = [path for name, path in notebooks.items() if name in (only or notebooks)]
+        return [_step(path, parameters, force) for path in chosen]
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
@@ -124,55 +125,6 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
         if output.stem not in found and is_complete and shared(record) == own:
             found[output.stem] = Step(output.stem, "skipped", record["seconds"], output)
     return sorted(found.values(), key=lambda step: step.name)
-
-
-def _read_and_check(notebooks: list[Path], only: Sequence[str] | None, parameters: dict) -> dict:
-    names = [path.stem for path in notebooks]
-    for name in set(only or ()) - set(names):
-        raise NotebookError(f"only: no notebook {name!r}; there are {', '.join(names)}")
-    sources = {}
-    for path in (p for p in notebooks if only is None or p.stem in only):
-        try:
-            sources[path] = nbformat.read(path, as_version=4)
-        except Exception as error:  # nbformat's, json's, unicode's and the system's
-            raise NotebookError(f"{path}: not a readable notebook: {error}") from error
-        _check_parameters(path.name, sources[path], parameters)
-    return sources
-
-
-def _check_parameters(name: str, source: NotebookNode, parameters: dict) -> None:
-    """Compares the parameters cell with what is given; a default of None accepts every type."""
-    cells = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise NotebookError(f"{name}: {len(cells)} cells tagged 'parameters', one is needed")
-    try:  # papermill's own reader gives up on a second '=' in a line
-        lines = [(line.targets[0].id, line.value) for line in ast.parse(cells[0]).body]
-        declared = {key: ast.literal_eval(value) for key, value in lines}
-    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
-        raise NotebookError(
-            f"{name}: the parameters cell holds more than lines like seed = 0 ({error})"
-        ) from None
-    accepted = f"accepted are {', '.join(parameters)}"
-    for key in [*declared, *parameters]:
-        if key not in parameters:
-            raise NotebookError(f"{name}: unknown parameter {key!r}; {accepted}")
-        if key not in declared:
-            raise NotebookError(f"{name}: parameter {key!r} is missing; {accepted}")
-        kind, given = type(declared[key]), parameters[key]
-        if type(given) is not kind and declared[key] is not None:
-            raise NotebookError(
-                f"{name}: parameter {key!r} must be {kind.__name__} like its default "
-                f"{declared[key]!r}, not {type(given).__name__} {given!r}; {accepted}"
-            )
-
-
-def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None or (name == "data_root" and value == DRAWN):
-        return value
-    path = Path(os.path.abspath(os.path.expanduser(str(value))))
-    if not (path.is_file() if name == "weights" else path.is_dir()):
-        raise NotebookError(f"parameter {name!r}: {path} does not exist, or is of the wrong kind")
-    return str(path)
 
 
 def _step(path: Path, parameters: dict, force: bool) -> Step:
@@ -278,7 +230,10 @@ def code_hash() -> str:
 
 def _inputs(path: Path, parameters: dict, output: Path) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
-    images, weights = chosen_root(parameters["data_root"]), Path(parameters["weights"] or "")
+    images, weights = (
+        chosen_root(parameters["data_root"]),
+        Path(parameters["weights"] or "").expanduser(),
+    )
     committed = [p for p in ROOT.glob("data/*") if p.name not in ("images", "downloads", "results")]
     earlier = [file for file in output.parent.glob("??_*.json") if file.stem < output.stem]
     cells = [(c.cell_type, c.source) for c in nbformat.read(path, as_version=4).cells]

@@ -73,8 +73,7 @@ class Run:
         """
         if not self.is_synthetic and self.preset == "quick":
             return "quick"
-        is_shipped = self.encoder == EMBEDDED and self.weights.is_file()
-        if not is_shipped or file_sha256(self.weights) != file_sha256(SHIPPED):
+        if self.encoder != EMBEDDED or file_sha256(self.weights) != file_sha256(SHIPPED):
             return "own"
         return "synthetic" if self.is_synthetic else "reference"
 
@@ -163,7 +162,7 @@ def open_run(
         seed: not negative.
 
     Raises:
-        FusionError: unknown preset or bad seed.
+        FusionError: unknown preset, bad seed, or no such weights.
         DatasetError: ``data_root`` or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
     """
     if preset not in PRESETS:
@@ -175,4 +174,6 @@ def open_run(
     trained = out / "train" / "best.safetensors"
     use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
     chosen = Path(weights).expanduser() if weights else trained if use_trained else SHIPPED
+    if not chosen.is_file():
+        raise FusionError(f"weights {chosen}: no such file")
     return Run(preset, root, parts, encoder, chosen, out, device, seed)

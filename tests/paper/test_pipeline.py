@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fusionlib.errors import NotebookError
+from fusionlib.errors import FusionError, NotebookError
 from fusionlib.files import REPOSITORY, file_sha256
 from paper import pipeline
 from paper.pipeline import CLOSING_LINE, find_notebooks, run_paper
@@ -28,12 +28,11 @@ seed = 0
 OUTPUTS = Path("runs/quick/notebooks")
 
 
-def write_notebook(root, stem, *cells, declared=DECLARED, closing=True, metadata=None):
+def write_notebook(root, stem, *cells, closing=True, metadata=None):
     """Writes title, parameters, the cells (markdown where they begin with #) and the closing."""
     new = nbformat.v4
     node = new.new_notebook(metadata=metadata or {}, cells=[new.new_markdown_cell(f"# A {stem}")])
-    if declared is not None:
-        node.cells.append(new.new_code_cell(declared, metadata={"tags": ["parameters"]}))
+    node.cells.append(new.new_code_cell(DECLARED, metadata={"tags": ["parameters"]}))
     for text in cells + ((f"print('{CLOSING_LINE} {stem}')",) if closing else ()):
         node.cells.append((new.new_markdown_cell if text[0] == "#" else new.new_code_cell)(text))
     path = root / "notebooks" / f"{stem}.ipynb"
@@ -119,45 +118,19 @@ def test_r54_a_cell_that_never_ends_is_stopped(checkout, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        (DECLARED + "steps = 3\n", "unknown parameter 'steps'"),
-        (DECLARED.replace("seed = 0\n", ""), "parameter 'seed' is missing"),
-        (DECLARED.replace("seed = 0", "seed = '0'"), "parameter 'seed' must be str"),
-        (DECLARED.replace("seed = 0", "seed = False"), "parameter 'seed' must be bool"),
-        (DECLARED.replace("seed = 0", "seed = int('0')"), "parameters cell"),
-        (DECLARED + "import os\n", "parameters cell"),
-        (DECLARED + "seed = \n", "parameters cell"),
-        (None, "0 cells tagged 'parameters'"),
-    ],
-)
-def test_r55_declared_parameters_are_checked_before_any_kernel(
-    checkout, no_kernels, declared, message
-):
-    write_notebook(checkout, "00_data")
-    write_notebook(checkout, "01_network", declared=declared)
-    with pytest.raises(NotebookError, match=rf"^01_network.ipynb: .*{message}"):
-        run_paper()
-    assert no_kernels == [] and not os.path.exists("runs")
-
-
-@pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": "1"}, r"'seed' must be int like its default 0, not str '1'; accepted are preset"),
-        ({"seed": True}, "'seed' must be int"),
-        ({"device": None}, "'device' must be str"),
-        ({"preset": "quik"}, "'preset': 'quik'; accepted are quick, cpu"),
-        ({"preset": "../quick"}, "'preset'"),
-        ({"weights": "nothing/here.safetensors"}, "'weights': .* does not exist"),
-        ({"data_root": "nothing/here"}, "'data_root': .* does not exist"),
-        ({"data_root": "./synthetic"}, "'data_root': .* does not exist"),
+        ({"seed": "1"}, "seed '1': expected an integer"),
+        ({"preset": "../quick"}, "preset '../quick' is not known; one of quick, cpu"),
+        ({"weights": "nothing/here.safetensors"}, "weights nothing/here.safetensors: no such file"),
+        ({"data_root": "nothing/here"}, "nothing/here has none of"),
+        ({"data_root": "./synthetic"}, "synthetic has none of"),
         ({"only": ["07_ablation"]}, "no notebook '07_ablation'; there are 00_data"),
     ],
 )
 def test_r55_given_values_are_checked_before_any_kernel(checkout, no_kernels, given, message):
     write_notebook(checkout, "00_data")
-    with pytest.raises(NotebookError, match=message):
+    with pytest.raises(FusionError, match=message):
         run_paper(**given)
     assert no_kernels == [] and not os.path.exists("runs")
     Path("runs").write_text("a file")
@@ -165,29 +138,26 @@ def test_r55_given_values_are_checked_before_any_kernel(checkout, no_kernels, gi
         run_paper()
 
 
-def test_only_numbered_notebooks_belong_to_the_paper_and_must_be_readable(checkout, no_kernels):
+def test_only_numbered_notebooks_belong_to_the_paper(checkout):
     for stem in ("04_train", "00_data", "Untitled", "00_data-Copy1"):
         write_notebook(checkout, stem)
     names = [path.stem for path in find_notebooks(checkout / "notebooks")]
     assert names == ["00_data", "04_train"]
-    (checkout / "notebooks/04_train.ipynb").write_text("{")
-    with pytest.raises(NotebookError, match=r"04_train.ipynb: not a readable notebook"):
-        run_paper()
-    assert no_kernels == []
 
 
 def test_r56_other_directory_and_path_with_spaces_unicode_braces(checkout, tmp_path, monkeypatch):
     code = """\
 import os
 from pathlib import Path
-assert Path(out_dir).is_absolute() and Path(data_root, "01.png").is_file()
+assert Path(out_dir).is_absolute() and Path(data_root, "TNO/ir/01.png").is_file()
 assert Path(weights).read_text() == "1"
 Path(out_dir, "seen.txt").write_text(data_root, encoding="utf-8")
 """
     odd = tmp_path / "Wärme bild $HOME {x} 'q' 图"
     (odd / "here").mkdir(parents=True)
-    (odd / "paare").mkdir()
-    (odd / "paare/01.png").write_bytes(b"")
+    for side in ("ir", "vi"):
+        (odd / "paare/TNO" / side).mkdir(parents=True)
+        (odd / "paare/TNO" / side / "01.png").write_bytes(b"")
     checkout = checkout.rename(odd / "checkout")
     monkeypatch.setattr(pipeline, "ROOT", checkout)
     write_notebook(checkout, "00_data", code, "import fusionlib; assert fusionlib.HERE == 1")
@@ -199,18 +169,8 @@ Path(out_dir, "seen.txt").write_text(data_root, encoding="utf-8")
     (step,) = run_paper(data_root="../paare", weights=weights)
     assert step.output == odd / "here/runs/quick/notebooks/00_data.ipynb"
     assert step.output.is_file()
-    assert (odd / "here/runs/quick/seen.txt").read_text(encoding="utf-8") == str(odd / "paare")
+    assert (odd / "here/runs/quick/seen.txt").read_text(encoding="utf-8") == "../paare"
     assert sorted(checkout.rglob("*")) == before  # so a read-only checkout is enough
-
-
-def test_r37_paths_with_home_and_dots_are_resolved(checkout, no_kernels, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home/pairs").mkdir(parents=True)
-    write_notebook(checkout, "00_data")
-    for given in ("~/pairs", "home/../home/pairs"):
-        (step,) = run_paper(data_root=given)
-        record = pipeline.read_json(step.output.with_suffix(".json"))
-        assert record["inputs"]["parameters"]["data_root"] == str(tmp_path / "home/pairs")
 
 
 def check_finished(folder):

@@ -71,7 +71,9 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     trained.write_bytes(b"")
     assert chosen("cpu") == trained
     assert chosen("quick") == SHIPPED  # 16 steps are a demonstration, nothing to be judged
-    assert chosen("cpu", str(tmp_path / "mine.safetensors")).name == "mine.safetensors"
+    assert chosen("cpu", str(trained)) == trained
+    with pytest.raises(FusionError, match="gone.safetensors: no such file"):
+        chosen("cpu", str(tmp_path / "gone.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,7 @@ def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(
         return run.label
 
     assert label(None) == label(copy) == shipped
-    assert label(other) == label(tmp_path / "gone.safetensors") == own
-    assert label(None, "ViT-B-32/openai") == own
+    assert label(other) == label(None, "ViT-B-32/openai") == own
 
 
 @pytest.mark.parametrize("wrong", [{"preset": "fast"}, {"seed": -1}, {"seed": "0"}])
