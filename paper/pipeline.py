@@ -26,12 +26,11 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.baselines.published import weights_root
-from fusionlib.datasets import chosen_root
 from fusionlib.errors import NotebookError
 from fusionlib.files import REPOSITORY as ROOT
 from fusionlib.files import file_sha256, lock, write_atomically
 from paper.reported import results_root
-from paper.run import open_run
+from paper.run import Run, open_run
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
@@ -85,7 +84,7 @@ def run_paper(
     given = (data_root and str(data_root), encoder, weights and str(weights))
     values = (preset, *given, str(folder), device, seed)
     parameters = dict(zip(PARAMETERS, values, strict=True))
-    open_run(**parameters)  # raises before a kernel starts
+    run = open_run(**parameters)  # raises before a kernel starts
     notebooks = {path.stem: path for path in find_notebooks(ROOT / "notebooks")}
     for name in set(only or ()) - set(notebooks):
         raise NotebookError(f"only: no notebook {name!r}; there are {', '.join(notebooks)}")
@@ -95,7 +94,7 @@ def run_paper(
         raise NotebookError(f"{folder}: cannot work there: {error}") from error
     with lock(folder / ".lock", NotebookError):  # one run at a time
         chosen = [path for name, path in notebooks.items() if name in (only or notebooks)]
-        return [_step(path, parameters, force) for path in chosen]
+        return [_step(path, run, parameters, force) for path in chosen]
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
@@ -127,12 +126,11 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
     return sorted(found.values(), key=lambda step: step.name)
 
 
-def _step(path: Path, parameters: dict, force: bool) -> Step:
+def _step(path: Path, run: Run, parameters: dict, force: bool) -> Step:
     """Runs one notebook if its inputs ask for it, and gives the result its final name."""
-    folder = Path(parameters["out_dir"])
-    output = folder / "notebooks" / path.name
+    folder, output = run.out_dir, run.out_dir / "notebooks" / path.name
     record = output.with_suffix(".json")
-    old, inputs = read_json(record), _inputs(path, parameters, output)
+    old, inputs = read_json(record), _inputs(path, run, parameters, output)
     reason = "forced" if force else _reason_to_run(old, inputs, output)
     if reason is None:
         print(f"{path.stem}: skipped", flush=True)
@@ -228,13 +226,11 @@ def code_hash() -> str:
     return _hash_contents([*ROOT.glob("fusionlib/**/*.py"), *ROOT.glob("paper/**/*.py")])
 
 
-def _inputs(path: Path, parameters: dict, output: Path) -> dict:
+def _inputs(path: Path, run: Run, parameters: dict, output: Path) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
-    images, weights = (
-        chosen_root(parameters["data_root"]),
-        Path(parameters["weights"] or "").expanduser(),
-    )
+    pairs = [pair for part in ("train", "val", "test") for pair in run.pairs(part)]
     committed = [p for p in ROOT.glob("data/*") if p.name not in ("images", "downloads", "results")]
+    others = [*weights_root().rglob("*"), *results_root().glob("*/*/*")]
     earlier = [file for file in output.parent.glob("??_*.json") if file.stem < output.stem]
     cells = [(c.cell_type, c.source) for c in nbformat.read(path, as_version=4).cells]
     return {
@@ -242,11 +238,9 @@ def _inputs(path: Path, parameters: dict, output: Path) -> dict:
         "parameters": parameters,
         "code": code_hash(),
         "data": _hash_contents([p for top in committed for p in (top, *top.rglob("*"))]),
-        "images": _hash(_measure(images) if images else {}),
-        "weights": file_sha256(weights) if weights.is_file() else None,
-        "others' weights and results": _hash(
-            _stats([*weights_root().rglob("*"), *results_root().glob("*/*/*")])
-        ),
+        "images": _hash(_stats(path for pair in pairs for path in (pair.ir, pair.vi))),
+        "weights": parameters["weights"] and file_sha256(run.weights),
+        "others' weights and results": _hash(_stats(others)),
         "environment": [sys.version, torch.__version__, numpy.__version__, torch.get_num_threads()],
         "earlier steps": {record.stem: read_json(record).get("sha256") for record in earlier},
     }
@@ -275,18 +269,6 @@ def _stats(paths: Iterable[Path]) -> dict[str, list[int]]:
     """Size and time of files, which say at no cost whether one has changed."""
     stats = {str(path): path.stat() for path in sorted(paths) if path.is_file()}
     return {path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
-
-
-def _measure(folder: Path) -> dict:
-    """Sizes and times of the files below a folder, through links, not the hidden."""
-    found, seen = {}, set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(here) in seen:  # links may form a circle
-            names = folders[:] = []
-        seen.add(os.path.realpath(here))
-        folders[:] = [name for name in folders if name[0] not in "._"]
-        found |= _stats(Path(here, n) for n in names if n[0] != ".")
-    return found
 
 
 def read_json(path: Path) -> dict:
