@@ -65,15 +65,19 @@ class Run:
         return [p for name in datasets if name in self.parts for p in self.parts[name][part]]
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether weights, by their content, and encoder are those of the committed results."""
+        return self.encoder == EMBEDDED and file_sha256(self.weights) == file_sha256(SHIPPED)
+
+    @property
     def label(self) -> str:
         """Folder of the results: ``synthetic``, ``quick``, ``reference`` or ``own``.
 
-        ``own``: weights, by their content, or an encoder other than those of the committed results;
-        ``quick``: a few real pairs.
+        ``own``: other weights or another encoder than `is_shipped`; ``quick``: a few real pairs.
         """
         if not self.is_synthetic and self.preset == "quick":
             return "quick"
-        if self.encoder != EMBEDDED or file_sha256(self.weights) != file_sha256(SHIPPED):
+        if not self.is_shipped:
             return "own"
         return "synthetic" if self.is_synthetic else "reference"
 
