@@ -44,15 +44,7 @@ SHOWN = {OURS: "ours", LETTER: "ours, to the letter", "SeAFusion": "SeAFusion",
          "maximum": "maximum of the two images", "laplacian": "Laplacian pyramid"}  # fmt: skip
 KINDS = {"exceeds": "▲", "agrees": "=", "falls short": "▼", "not measured": "–"}
 PAIRS = 6  # in the slider
-SCAFFOLDING = {"hide-input"}  # tag of cells that a reader of a page need not see
-SOLUTIONS = """\
-{%- extends 'basic/index.html.j2' -%}
-{%- block codecell -%}
-{%- if cell.metadata.get('jupyter', {}).get('source_hidden') -%}
-<details><summary>{{ cell.source.split('\\n')[0].strip('# ') | e }}</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock codecell -%}
-"""  # cells that JupyterLab shows collapsed
+HIDDEN = {"injected-parameters", "solution"}  # tags of cells that a page leaves out
 
 
 def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Path:
@@ -131,18 +123,15 @@ def _grid(judged: pd.DataFrame, heads: list[str], digits: str = "%#.4g") -> dict
 
 
 def notebook_page(notebook: NotebookNode, name: str) -> str:
-    """An executed notebook as HTML that needs nothing else, without its scaffolding."""
+    """An executed notebook as HTML that needs nothing else, without scaffolding and solutions."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # progress bars, sliders: nbconvert would load their script
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
     hide = TagRemovePreprocessor(
-        remove_input_tags=SCAFFOLDING, remove_cell_tags={"injected-parameters"}, enabled=True
+        remove_input_tags={"hide-input"}, remove_cell_tags=HIDDEN, enabled=True
     )
-    exporter = HTMLExporter(
-        template_name="basic", raw_template=SOLUTIONS, exclude_anchor_links=True,
-        preprocessors=[hide],
-    )  # fmt: skip
+    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True, preprocessors=[hide])
     exporter.register_filter("markdown2html", _markdown)
     body, _ = exporter.from_notebook_node(notebook)
     colours = HtmlFormatter(style="xcode").get_style_defs(".highlight")

@@ -17,7 +17,12 @@ from paper import report
 from paper.run import Run
 
 EVIL = "<script>document.title = 'run'</script> A_b & 5 %"
-TAGS = {"hide-input": "SCAFFOLD = 1", "injected-parameters": "INJECTED = 1", "shown": "x = 1"}
+TAGS = {
+    "hide-input": "SCAFFOLD = 1",
+    "injected-parameters": "INJECTED = 1",
+    "shown": "x = 1",
+    "solution": "SOLVED = 2",
+}
 
 
 def write_notebook(path):
@@ -27,7 +32,6 @@ def write_notebook(path):
     cells = [
         new.new_markdown_cell("# Five\n\n$a_i < b$ and\n\n$$L = \\frac{1}{HW} \\tag{6}$$"),
         *(new.new_code_cell(code, metadata={"tags": [tag]}) for tag, code in TAGS.items()),
-        new.new_code_cell("# Solution 1\ny = 2", metadata={"jupyter": {"source_hidden": True}}),
     ]
     cells[3].outputs = [shown, table]
     widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2}}
@@ -155,11 +159,10 @@ def test_the_page_says_what_ran_on_what(index):
     assert str(index.parents[2]) not in page  # folders are private
 
 
-def test_pages_of_notebooks_hide_scaffolding_and_fold_solutions(index):
+def test_pages_of_notebooks_hide_scaffolding_and_solutions(index):
     page = (index.parent / "05_compare.html").read_text("utf-8")
     text = re.sub(r"<[^>]+>", "", page.split("<main>")[1])
-    assert "x = 1" in text and "SCAFFOLD" not in text and "INJECTED" not in text
-    assert re.search(r"<details><summary>Solution 1</summary>.*y", page, re.S)
+    assert "x = 1" in text and not re.search("SCAFFOLD|INJECTED|SOLVED", text)
     assert page.count("<math") == 2 and "<mfrac>" in page and "$" not in page.split("<main>")[1]
     assert re.search(r"<mn>6</mn>", page)
 
