@@ -59,19 +59,13 @@ def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Pa
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
     """
     folder = run.out_dir / "report"
-    growing = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
-    try:
-        for step in steps:
-            page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
-            write_atomically(growing / f"{step.name}.html", page.encode())
-        page = _render("report.html", agreement=agreement, **_content(run, steps, growing))
-        write_atomically(growing / "index.html", page.encode())
-        shutil.rmtree(folder, ignore_errors=True)
-        growing.rename(folder)
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for step in steps:
+        page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
+        write_atomically(folder / f"{step.name}.html", page.encode())
+    page = _render("report.html", agreement=agreement, **_content(run, steps, folder))
+    write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
 
 
