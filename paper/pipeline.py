@@ -37,6 +37,7 @@ PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", 
 TIMEOUT = 48 * 3600  # seconds for one cell
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells by papermill
 HEADING = re.compile(r"^#+ +(.+?) *$", re.M)
+SHARED = ("parameters", "images", "weights")  # inputs that all steps of a run have in common
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
 
 
@@ -109,21 +110,16 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
         steps: What `run_paper` returned, at least one.
 
     Returns:
-        One step for each notebook with such an output, in order; the code may have been older.
+        One step for each such notebook, in order; the code may have been older.
     """
-
-    def shared(record: dict) -> tuple:
-        inputs = record["inputs"]
-        return inputs["parameters"] | {"data_root": None}, inputs["images"], inputs["weights"]
-
-    own = shared(read_json(steps[0].output.with_suffix(".json")))
-    found = {step.name: step for step in steps}
-    for output in steps[0].output.parent.glob("??_*.ipynb"):
-        record = read_json(output.with_suffix(".json"))
-        is_complete = file_sha256(output) == record.get("sha256")
-        if output.stem not in found and is_complete and shared(record) == own:
-            found[output.stem] = Step(output.stem, "skipped", record["seconds"], output)
-    return sorted(found.values(), key=lambda step: step.name)
+    found, folder = {step.name: step for step in steps}, steps[0].output.parent
+    records = {path.stem: read_json(path) for path in folder.glob("??_*.json")}
+    own = records[steps[0].name]["inputs"]
+    for name, record in records.items():
+        is_same = all(record["inputs"][key] == own[key] for key in SHARED)
+        if name not in found and is_same:
+            found[name] = Step(name, "skipped", record["seconds"], folder / f"{name}.ipynb")
+    return [found[name] for name in sorted(found)]
 
 
 def _step(path: Path, run: Run, parameters: dict, force: bool) -> Step:
