@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 
 import nbformat
 import pytest
@@ -42,10 +41,10 @@ def repository(tmp_path, monkeypatch):
     return root
 
 
-def write_notebook(root, code, text="# Comparison"):
+def write_notebook(root, code="limit = 1", text="# Comparison", stem=STEM):
     (root / "notebooks").mkdir(exist_ok=True)
     cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell(code)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / f"notebooks/{STEM}.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / f"notebooks/{stem}.ipynb")
 
 
 @pytest.fixture
@@ -67,10 +66,6 @@ def finish_step(run, files, stem=STEM):
     written = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     record = run.folder("notebooks") / f"{stem}.json"
     record.write_text(json.dumps({"written": written, "inputs": inputs}))
-
-
-def copy_notebook(root, stem):
-    shutil.copy(root / f"notebooks/{STEM}.ipynb", root / f"notebooks/{stem}.ipynb")
 
 
 @pytest.fixture
@@ -122,7 +117,7 @@ def test_r51_changed_values_make_the_report_old(published, run):
     values = {"tables/synthetic/compare_values.csv": b"0.5", **FILES}
     finish_step(run, values)
     finish_step(run, {"tables/synthetic/numbers.csv": b"verdict"}, "08_report")
-    copy_notebook(published, "08_report")
+    write_notebook(published, stem="08_report")
     publish(run, [STEM, "08_report"], published)
     assert problems(published) == []
     finish_step(run, values | {"tables/synthetic/compare_values.csv": b"0.6"})
@@ -148,7 +143,7 @@ def test_p0_files_changed_by_hand_or_of_unknown_origin_are_found(published, spoi
 
 def test_what_a_notebook_no_longer_writes_goes_and_what_others_wrote_stays(published, run):
     finish_step(run, {"tables/synthetic/other.csv": b"of 06"}, "06_generalise")
-    copy_notebook(published, "06_generalise")
+    write_notebook(published, stem="06_generalise")
     publish(run, ["06_generalise"], published)
     finish_step(run, {"tables/synthetic/table1.csv": b"new name"})
     publish(run, [STEM], published)
