@@ -75,11 +75,9 @@ class Run:
 
         ``own``: other weights or another encoder than `is_shipped`; ``quick``: a few real pairs.
         """
-        if not self.is_synthetic and self.preset == "quick":
-            return "quick"
-        if not self.is_shipped:
-            return "own"
-        return "synthetic" if self.is_synthetic else "reference"
+        quick = "quick" if self.preset == "quick" else "reference"
+        kind = "synthetic" if self.is_synthetic else quick
+        return kind if self.is_shipped or kind == "quick" else "own"
 
     def folder(self, *names: str) -> Path:
         """A folder below ``out_dir``, made if needed."""

@@ -43,11 +43,6 @@ def outputs(cell, kind):
     return [text for text in found if text is not None]
 
 
-@pytest.fixture(params=TEACHING[1:])
-def lesson(request):
-    return nbformat.read(NOTEBOOKS[0].with_name(f"{request.param}.ipynb"), as_version=4)
-
-
 def test_r60_it_is_as_one_clean_run_left_it(path, notebook):
     """The lessons on drawn scenes, the others on the datasets, all with small outputs."""
     cells, text = code(notebook), path.read_text("utf-8")
@@ -86,17 +81,6 @@ def test_its_page_has_no_traceback_and_its_formulas_are_formulas(path, notebook)
         assert "\\" not in re.sub(r"<.*?>", "", formula), formula
     prose = re.sub(r"<(pre|script|style|math).*?</\1>", "", text, flags=re.S)
     assert "$$" not in prose and not re.search(r"\\(?:frac|odot|hat|tag)\b", prose)
-
-
-def test_before_each_figure_stands_what_to_look_for(lesson):
-    text, shown = "", 0
-    for cell in lesson.cells:
-        if cell.cell_type == "markdown":
-            text = cell.source
-        elif SHOWS.search(cell.source):
-            assert "**Look for**" in text, cell.source
-            text, shown = "", shown + 1
-    assert shown >= 3
 
 
 @pytest.mark.parametrize("stem", ["02_cii", "03_cff"])

@@ -103,6 +103,7 @@ def test_r55_given_values_are_checked_before_any_kernel(checkout, no_kernels):
     assert numbered == ["00_data", "04_train"]
     for given, message in [
         ({"seed": "1"}, "seed '1': expected an integer"),
+        ({"seed": -1}, "seed -1: expected an integer, not negative"),
         ({"preset": "../quick"}, "preset '../quick' is not known; one of quick, cpu"),
         ({"weights": "nothing/here.safetensors"}, "weights nothing/here.safetensors: no such file"),
         ({"data_root": "nothing/here"}, "nothing/here has none of"),

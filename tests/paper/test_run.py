@@ -94,9 +94,3 @@ def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(tmp_pat
         ]  # fmt: skip
         assert [run.label for run in runs] == [shipped, shipped, own, own]
         assert runs[2].tables() == tmp_path / "out" / "tables" / own
-
-
-@pytest.mark.parametrize("wrong", [{"preset": "fast"}, {"seed": -1}, {"seed": "0"}])
-def test_parameters_are_checked(tmp_path, wrong):
-    with pytest.raises(FusionError, match=str(next(iter(wrong.values())))):
-        open_run(**{"out_dir": tmp_path, **wrong})
