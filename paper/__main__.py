@@ -5,12 +5,10 @@ import sys
 from pathlib import Path
 
 from fusionlib.__main__ import run_command
-from fusionlib.commands.options import add_data_root, add_model, check_device
+from fusionlib.commands.options import add_data_root, add_flags, add_model, check_device
 from fusionlib.encoder import EMBEDDED
 from fusionlib.errors import FusionError
 from fusionlib.files import IS_CHECKOUT
-
-PUBLISH = "for maintainers: replace the committed figures/ and tables/ of this kind by the results"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,10 +22,13 @@ def main(arguments: list[str] | None = None) -> int:
     paper.add_argument("--weights", type=Path, help="weights file to evaluate")
     paper.add_argument("--seed", type=int, default=0)
     paper.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="such as 05_compare")
-    paper.add_argument("--force", action="store_true", help="repeat steps that are up to date")
-    paper.add_argument("--publish", action="store_true", help=PUBLISH)
-    what = "run nothing; compare the committed tables with their values, and results with records"
-    paper.add_argument("--verify", action="store_true", help=what)
+    kind = "replace the committed figures/ and tables/ of this kind by the results"
+    add_flags(paper, {
+        "--force": "repeat steps that are up to date",
+        "--publish": f"for maintainers: {kind}",
+        "--verify": "run nothing; compare the committed tables with their values, and results "
+        "with records",
+    })  # fmt: skip
     add_model(paper, "embedded")
     return run_command(paper, arguments)
 
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _paper(options: argparse.Namespace) -> None:
     if not IS_CHECKOUT:
         raise FusionError("the notebooks are not in the package: clone the repository, make paper")
+    if options.verify:
+        return _verify()
     from fusionlib.weights import load_weights
     from paper.agreement import compare_run
     from paper.pipeline import complete_steps, run_paper
@@ -42,16 +45,9 @@ def _paper(options: argparse.Namespace) -> None:
     from paper.report import REFERENCE, read_verdict, write_report
     from paper.run import open_run
 
-    if options.verify:
-        return _verify()
     check_device(options.device)
-    given = {
-        "data_root": options.data_root,
-        "encoder": options.encoder or EMBEDDED,
-        "weights": options.weights,
-        "device": options.device,
-        "seed": options.seed,
-    }
+    given = {name: getattr(options, name) for name in ("data_root", "weights", "device", "seed")}
+    given["encoder"] = options.encoder or EMBEDDED
     steps = run_paper(options.preset, **given, only=options.only, force=options.force)
     run = open_run(options.preset, **given, out_dir=Path("runs") / options.preset)
     agreement = compare_run(run)
@@ -65,7 +61,7 @@ def _paper(options: argparse.Namespace) -> None:
         f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
         f"\nwritten  {run.out_dir}: figures, tables, notebooks, fused images, report"
         f"\nreport   {report}"
-        f"\n\nagreement with the committed results:\n" + "\n".join(agreement)
+        f"\n\nagreement with the committed results:\n{agreement}"
     )
     if options.publish:
         published = publish(run, [step.name for step in steps])

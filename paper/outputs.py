@@ -18,7 +18,7 @@ from fusionlib.files import REPOSITORY, write_atomically
 from fusionlib.versions import commit
 from fusionlib.weights import load_weights
 from paper.pipeline import code_hash, read_json
-from paper.run import Run, open_run
+from paper.run import open_run
 from paper.teaching import WIDGET
 
 TEACHING = ("00_data", "01_network", "02_cii", "03_cff")  # of drawn and permitted scenes
@@ -47,7 +47,6 @@ def commit_outputs(
     Raises:
         NotebookError: not run with the code and data of now; or would show images of a dataset.
     """
-    made = {}
     for stem in stems:
         path = folder / "notebooks" / f"{stem}.ipynb"
         record = read_json(path.with_suffix(".json"))
@@ -58,14 +57,17 @@ def commit_outputs(
             raise NotebookError(f"{path}: of other data: set $FUSIONLIB_DATA as when it ran")
         if stem in TEACHING and not run.is_synthetic:
             raise NotebookError(f"{path}: shows images of the datasets; use data_root 'synthetic'")
-        source = nbformat.read(notebooks / path.name, as_version=4)
-        executed = nbformat.read(path, as_version=4)
-        made[path.name] = take_outputs(source, executed, run.is_synthetic)
-        first = next(cell for cell in made[path.name].cells if cell.cell_type == "code")
-        text = {"text/markdown": _origin(run), "text/plain": _origin(run)}
-        first.outputs = [nbformat.v4.new_output("display_data", text)]
-    for name, notebook in made.items():
-        write_atomically(notebooks / name, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+        source, executed = (nbformat.read(p, as_version=4) for p in (notebooks / path.name, path))
+        made, weights = take_outputs(source, executed, run.is_synthetic), load_weights(run.weights)
+        origin = (
+            f"*Outputs below: {run.data_title}; preset {run.preset}; encoder "
+            f"{weights.encoder_title}; weights {run.weights.name}; commit {commit() or 'unknown'}.*"
+        )
+        first = next(cell for cell in made.cells if cell.cell_type == "code")
+        data = {"text/markdown": origin, "text/plain": origin}
+        first.outputs = [nbformat.v4.new_output("display_data", data)]
+        text = nbformat.writes(made).rstrip("\n") + "\n"
+        write_atomically(notebooks / path.name, text.encode())
 
 
 def take_outputs(
@@ -81,17 +83,18 @@ def take_outputs(
     cells = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     if [c.source for c in cells] != [c.source for c in source.cells]:
         raise NotebookError(f"{source.cells[0].source.splitlines()[0]}: changed since it ran")
-    count = 0
+    source.metadata, count = nbformat.from_dict(METADATA), 0
     for cell, done in zip(source.cells, cells, strict=True):
         kept = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
         cell.metadata = nbformat.from_dict(kept)
-        if cell.cell_type != "code":
-            continue
-        cell.execution_count = count = count + 1
-        hidden = PICTURES in kept.get("tags", []) and not keep_pictures
-        lasting = [o for o in done.outputs if "%|" not in o.get("data", {}).get("text/plain", "")]
-        cell.outputs = [_clean(output, count, hidden) for output in lasting]  # no progress bars
-    source.metadata = nbformat.from_dict(METADATA)
+        if cell.cell_type == "code":
+            cell.execution_count = count = count + 1
+            hidden = PICTURES in kept.get("tags", []) and not keep_pictures
+            cell.outputs = [
+                _clean(output, count, hidden)
+                for output in done.outputs
+                if "%|" not in output.get("data", {}).get("text/plain", "")  # progress bars
+            ]
     return source
 
 
@@ -111,15 +114,6 @@ def _clean(output: NotebookNode, count: int, hide_image: bool) -> NotebookNode:
         if hide_image and output.data.pop("image/png", None):
             output.data = nbformat.from_dict({"text/plain": INSTEAD})
     return output
-
-
-def _origin(run: Run) -> str:
-    """Which run the outputs come from."""
-    weights = load_weights(run.weights)
-    return (
-        f"*Outputs below: {run.data_title}; preset {run.preset}; encoder {weights.encoder_title}; "
-        f"weights {run.weights.name}; commit {commit() or 'unknown'}.*"
-    )
 
 
 if __name__ == "__main__":

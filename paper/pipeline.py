@@ -1,18 +1,16 @@
 """The notebooks of the paper in order, each through papermill, each skipped when nothing changed.
 
-By itself papermill only warns of an unknown parameter, takes ``sys.exit(0)`` for success, and a
-killed kernel leaves a notebook that looks complete. So here parameters are compared before a kernel
-starts, the time is limited, the closing line is looked for, and only then is the output renamed.
+papermill takes ``sys.exit(0)`` for success, and a killed kernel leaves a notebook that looks
+complete. So the closing line is looked for, and only then does the output get its name.
 """
 
-import ast
 import hashlib
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +22,22 @@ import torch
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat import NotebookNode
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.baselines.published import weights_root
-from fusionlib.datasets import DRAWN, chosen_root
 from fusionlib.errors import NotebookError
 from fusionlib.files import REPOSITORY as ROOT
 from fusionlib.files import file_sha256, lock, write_atomically
-from fusionlib.recipe import PRESETS
 from paper.reported import results_root
+from paper.run import Run, open_run
 
 CLOSING_LINE = "notebook finished:"  # the last code cell prints f"{CLOSING_LINE} <stem>"
 PARAMETERS = ("preset", "data_root", "encoder", "weights", "out_dir", "device", "seed")
-TIMEOUT = 48 * 3600.0  # seconds for one whole notebook
+TIMEOUT = 48 * 3600  # seconds for one cell
+ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells by papermill
+HEADING = re.compile(r"^#+ +(.+?) *$", re.M)
+SHARED = ("parameters", "images", "weights")  # inputs that all steps of a run have in common
 NOTEBOOK_NAME = re.compile(r"\d\d_\w+\.ipynb")  # 04_train.ipynb, not Untitled.ipynb
 
 
@@ -78,21 +77,25 @@ def run_paper(
         force: Repeat steps of which nothing changed.
 
     Raises:
-        NotebookError: refused before a kernel starts, or a notebook did not reach its closing line;
-            then ``<stem>.failed.ipynb`` is what there is of it, and no later one is run.
+        FusionError: a parameter is wrong, before a kernel starts; see `paper.run.open_run`.
+        NotebookError: a notebook did not reach its closing line; then ``<stem>.failed.ipynb`` is
+            what there is of it, and no later one is run.
     """
-    if preset not in PRESETS:
-        raise NotebookError(f"parameter 'preset': {preset!r}; accepted are {', '.join(PRESETS)}")
     folder = Path("runs", preset).absolute()
-    values = (preset, _absolute("data_root", data_root), encoder, _absolute("weights", weights))
-    parameters = dict(zip(PARAMETERS, (*values, str(folder), device, seed), strict=True))
-    sources = _read_and_check(find_notebooks(ROOT / "notebooks"), only, parameters)
+    given = (data_root and str(data_root), encoder, weights and str(weights))
+    values = (preset, *given, str(folder), device, seed)
+    parameters = dict(zip(PARAMETERS, values, strict=True))
+    run = open_run(**parameters)  # raises before a kernel starts
+    notebooks = {path.stem: path for path in find_notebooks(ROOT / "notebooks")}
+    for name in set(only or ()) - set(notebooks):
+        raise NotebookError(f"only: no notebook {name!r}; there are {', '.join(notebooks)}")
     try:
         (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotebookError(f"{folder}: cannot work there: {error}") from error
     with lock(folder / ".lock", NotebookError):  # one run at a time
-        return [_step(*item, parameters, force) for item in sources.items()]
+        chosen = [path for name, path in notebooks.items() if name in (only or notebooks)]
+        return [_step(path, run, parameters, force) for path in chosen]
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:
@@ -107,101 +110,43 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
         steps: What `run_paper` returned, at least one.
 
     Returns:
-        One step for each notebook with such an output, in order; the code may have been older.
+        One step for each such notebook, in order; the code may have been older.
     """
-
-    def shared(record: dict) -> tuple:
-        inputs = record["inputs"]
-        return inputs["parameters"] | {"data_root": None}, inputs["images"], inputs["weights"]
-
-    own = shared(read_json(steps[0].output.with_suffix(".json")))
-    found = {step.name: step for step in steps}
-    for output in steps[0].output.parent.glob("??_*.ipynb"):
-        record = read_json(output.with_suffix(".json"))
-        is_complete = file_sha256(output) == record.get("sha256")
-        if output.stem not in found and is_complete and shared(record) == own:
-            found[output.stem] = Step(output.stem, "skipped", record["seconds"], output)
-    return sorted(found.values(), key=lambda step: step.name)
+    found, folder = {step.name: step for step in steps}, steps[0].output.parent
+    records = {path.stem: read_json(path) for path in folder.glob("??_*.json")}
+    own = records[steps[0].name]["inputs"]
+    for name, record in records.items():
+        is_same = all(record["inputs"][key] == own[key] for key in SHARED)
+        if name not in found and is_same:
+            found[name] = Step(name, "skipped", record["seconds"], folder / f"{name}.ipynb")
+    return [found[name] for name in sorted(found)]
 
 
-def _read_and_check(notebooks: list[Path], only: Sequence[str] | None, parameters: dict) -> dict:
-    names = [path.stem for path in notebooks]
-    for name in set(only or ()) - set(names):
-        raise NotebookError(f"only: no notebook {name!r}; there are {', '.join(names)}")
-    sources = {}
-    for path in (p for p in notebooks if only is None or p.stem in only):
-        try:
-            sources[path] = nbformat.read(path, as_version=4)
-        except Exception as error:  # nbformat's, json's, unicode's and the system's
-            raise NotebookError(f"{path}: not a readable notebook: {error}") from error
-        _check_parameters(path.name, sources[path], parameters)
-    return sources
-
-
-def _check_parameters(name: str, source: NotebookNode, parameters: dict) -> None:
-    """Compares the parameters cell with what is given; a default of None accepts every type."""
-    cells = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise NotebookError(f"{name}: {len(cells)} cells tagged 'parameters', one is needed")
-    try:  # papermill's own reader gives up on a second '=' in a line
-        lines = [(line.targets[0].id, line.value) for line in ast.parse(cells[0]).body]
-        declared = {key: ast.literal_eval(value) for key, value in lines}
-    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
-        raise NotebookError(
-            f"{name}: the parameters cell holds more than lines like seed = 0 ({error})"
-        ) from None
-    accepted = f"accepted are {', '.join(parameters)}"
-    for key in [*declared, *parameters]:
-        if key not in parameters:
-            raise NotebookError(f"{name}: unknown parameter {key!r}; {accepted}")
-        if key not in declared:
-            raise NotebookError(f"{name}: parameter {key!r} is missing; {accepted}")
-        kind, given = type(declared[key]), parameters[key]
-        if type(given) is not kind and declared[key] is not None:
-            raise NotebookError(
-                f"{name}: parameter {key!r} must be {kind.__name__} like its default "
-                f"{declared[key]!r}, not {type(given).__name__} {given!r}; {accepted}"
-            )
-
-
-def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None or (name == "data_root" and value == DRAWN):
-        return value
-    path = Path(os.path.abspath(os.path.expanduser(str(value))))
-    if not (path.is_file() if name == "weights" else path.is_dir()):
-        raise NotebookError(f"parameter {name!r}: {path} does not exist, or is of the wrong kind")
-    return str(path)
-
-
-def _step(path: Path, source: NotebookNode, parameters: dict, force: bool) -> Step:
+def _step(path: Path, run: Run, parameters: dict, force: bool) -> Step:
     """Runs one notebook if its inputs ask for it, and gives the result its final name."""
-    folder = Path(parameters["out_dir"])
-    output = folder / "notebooks" / path.name
+    folder, output = run.out_dir, run.out_dir / "notebooks" / path.name
     record = output.with_suffix(".json")
-    old, inputs = read_json(record), _inputs(source, parameters, output)
+    old, inputs = read_json(record), _inputs(path, run, parameters, output)
     reason = "forced" if force else _reason_to_run(old, inputs, output)
     if reason is None:
         print(f"{path.stem}: skipped", flush=True)
         return Step(path.stem, "skipped", old["seconds"], output)
     print(f"{path.stem}: running ({reason})", flush=True)
     record.unlink(missing_ok=True)  # a run that fails may already have replaced figures and tables
-    before, start = _measure(folder, skip=("notebooks",)), time.monotonic()
+    before, start = _stats(folder.rglob("*")), time.monotonic()
     running, failed = (output.with_suffix(f".{word}.ipynb") for word in ("running", "failed"))
     try:
-        _execute(path, source, parameters, running)
+        _execute(path, parameters, running)
     except BaseException:
-        with suppress(Exception):  # nothing was written, or half a file on a full disk
-            nbformat.read(running, as_version=4)
+        if running.exists():
             os.replace(running, failed)
-        running.unlink(missing_ok=True)
-        print(f"{path.stem}: failed ({time.monotonic() - start:.1f} s)", flush=True)
         raise
     os.replace(running, output)
     failed.unlink(missing_ok=True)
     step = Step(path.stem, "ran", time.monotonic() - start, output)
     print(f"{step.name}: ran ({step.seconds:.1f} s)", flush=True)
-    after = _measure(folder, skip=("notebooks",))
-    written = sorted(name for name in after if before.get(name) != after[name])
+    changed = [Path(p) for p, stat in _stats(folder.rglob("*")).items() if before.get(p) != stat]
+    written = [p.relative_to(folder).as_posix() for p in changed if p.parent != output.parent]
     entry = {
         "seconds": step.seconds,
         "sha256": file_sha256(output),
@@ -212,71 +157,49 @@ def _step(path: Path, source: NotebookNode, parameters: dict, force: bool) -> St
     return step
 
 
-def _execute(path: Path, source: NotebookNode, parameters: dict, target: Path) -> None:
+def _execute(path: Path, parameters: dict, target: Path) -> None:
     """Runs one notebook into ``target``; whatever ends it early becomes a NotebookError."""
-    start, is_terminal = time.monotonic(), sys.stderr.isatty()
-    deadline = start + TIMEOUT
-    started, headings, cause = [0], [""], None  # cells and sections so far; what went wrong
-
-    def tell_section(cell: NotebookNode, cell_index: int) -> None:
-        started.append(cell_index)
-        headings.append(_section(source, cell_index)[0])
-        if headings[-1] != headings[-2] and not is_terminal:  # a terminal has papermill's bar
-            seconds = time.monotonic() - start
-            print(f"{path.stem}: {seconds:.0f} s: {headings[-1]}", file=sys.stderr, flush=True)
-
-    def refuse_quit(cell: NotebookNode, cell_index: int, execute_reply: dict) -> None:
-        if "ask_exit" in str(execute_reply["content"].get("payload")):
-            raise RuntimeError("quit() or exit() was called, which does not stop a notebook")
-
+    source, output = (re.sub("[{}]", r"\g<0>\g<0>", str(p)) for p in (path, target))  # formatted
+    bar, cause = {"desc": path.stem, "leave": False}, None
     try:
         executed = papermill.execute_notebook(
-            *(re.sub("[{}]", r"\g<0>\g<0>", str(p)) for p in (path, target)),  # it formats them
+            source,
+            output,
             parameters,
             kernel_name="python3",
             language="python",
-            progress_bar={"desc": path.stem, "leave": False} if is_terminal else False,
+            progress_bar=bar if sys.stderr.isatty() else False,
             start_timeout=600,
             iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
-            execution_timeout=int(TIMEOUT) + 1,  # for the kernel's last words; for each cell:
-            timeout_func=lambda cell: max(deadline - time.monotonic(), 0.01),
+            execution_timeout=TIMEOUT,
             kernel_manager_class=OwnKernel,
-            on_cell_execute=tell_section,
-            on_cell_executed=refuse_quit,
         )
-        at, what = _early_end(executed, path.stem)
+        printed = "".join(o.get("text", "") for o in executed.cells[-1].get("outputs", ()))
+        line = f"{CLOSING_LINE} {path.stem}"
+        what = "" if line in printed.splitlines() else f"ended without printing {line!r}"
     except PapermillExecutionError as error:
-        at, what, cause = error.cell_index, f"{error.ename}: {error.evalue}", error
-    except Exception as error:  # dead kernel, time is up, no kernel, full disk
-        at, what, cause = started[-1], f"{type(error).__name__}: {str(error).strip()}", error
-        if isinstance(error, DeadKernelError):
-            what = "the kernel died (killed, or out of memory)"
-        elif isinstance(error, CellTimeoutError) and time.monotonic() >= deadline:
-            what = f"not finished {TIMEOUT:g} s after the notebook started"
+        what, cause = f"{error.ename}: {error.evalue}", error
+    except DeadKernelError as error:
+        what, cause = "the kernel died (killed, or out of memory)", error
+    except Exception as error:  # time is up, no kernel, full disk
+        what, cause = f"{type(error).__name__}: {str(error).strip()}", error
     if what:
-        heading, number = _section(source, at)
-        where = f"section {heading!r}, cell {number}" if heading else f"cell {number}"
-        raise NotebookError(f"{path.name}, {where}: {what}") from cause
+        raise NotebookError(f"{path.name}{_place(target)}: {what}") from cause
 
 
-def _early_end(executed: NotebookNode, stem: str) -> tuple[int, str]:
-    """Finds what papermill takes for success: a cell that exits, or no closing line at the end."""
-    code = [(i, cell.outputs) for i, cell in enumerate(executed.cells) if cell.cell_type == "code"]
-    for i, outputs in code:
-        for error in (o for o in outputs if o.output_type == "error"):
-            return i, f"{error.ename}: {error.evalue}"
-    last, outputs = code[-1]
-    printed = "".join(o.text for o in outputs if o.get("name") == "stdout").splitlines()
-    line = f"{CLOSING_LINE} {stem}"
-    return last, "" if line in printed else f"the last code cell did not print {line!r}"
-
-
-def _section(source: NotebookNode, at: int) -> tuple[str, int]:
-    """Heading above a cell, and its number; papermill puts one more behind the parameters."""
-    at -= any("parameters" in cell.metadata.get("tags", []) for cell in source.cells[:at])
-    markdown = "\n".join(c.source for c in source.cells[:at] if c.cell_type == "markdown")
-    headings = re.findall(r"^#+ +(.+?) *$", markdown, re.MULTILINE)
-    return ["", *headings][-1], at + 1
+def _place(executed: Path) -> str:
+    """Section and number of the last cell that was started; not counted is what papermill adds."""
+    heading, number, place = "", 0, ""
+    with suppress(Exception):  # nothing was written, or half a file on a full disk
+        for cell in nbformat.read(executed, as_version=4).cells:
+            if ADDED & set(cell.metadata.get("tags", ())):
+                continue
+            number += 1
+            if cell.cell_type == "markdown":
+                heading = [heading, *HEADING.findall(cell.source)][-1]
+            if cell.metadata.papermill.start_time:
+                place = f", section {heading!r}, cell {number}"
+    return place
 
 
 class OwnKernel(AsyncKernelManager):
@@ -296,22 +219,24 @@ class OwnKernel(AsyncKernelManager):
 
 def code_hash() -> str:
     """Of all modules as they are now; the inputs of a step's record have that of when it ran."""
-    return _hash([_measure(ROOT / house, file_sha256, ".py") for house in ("fusionlib", "paper")])
+    return _hash_contents([*ROOT.glob("fusionlib/**/*.py"), *ROOT.glob("paper/**/*.py")])
 
 
-def _inputs(source: NotebookNode, parameters: dict, output: Path) -> dict:
+def _inputs(path: Path, run: Run, parameters: dict, output: Path) -> dict:
     """What a step depends on: images by name, size and time, other files by their content."""
-    images, weights = chosen_root(parameters["data_root"]), Path(parameters["weights"] or "")
+    pairs = [pair for part in ("train", "val", "test") for pair in run.pairs(part)]
+    committed = [p for p in ROOT.glob("data/*") if p.name not in ("images", "downloads", "results")]
+    others = [*weights_root().rglob("*"), *results_root().glob("*/*/*")]
     earlier = [file for file in output.parent.glob("??_*.json") if file.stem < output.stem]
-    cells = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in source.cells]
+    cells = [(c.cell_type, c.source) for c in nbformat.read(path, as_version=4).cells]
     return {
         "notebook": _hash(cells),  # without outputs
         "parameters": parameters,
         "code": code_hash(),
-        "data": _hash(_measure(ROOT / "data", file_sha256, skip=("images", "downloads"))),
-        "images": _hash(_measure(images) if images else {}),
-        "weights": file_sha256(weights) if weights.is_file() else None,
-        "others' weights and results": _hash([_measure(f()) for f in (weights_root, results_root)]),
+        "data": _hash_contents([p for top in committed for p in (top, *top.rglob("*"))]),
+        "images": _hash(_stats(path for pair in pairs for path in (pair.ir, pair.vi))),
+        "weights": parameters["weights"] and file_sha256(run.weights),
+        "others' weights and results": _hash(_stats(others)),
         "environment": [sys.version, torch.__version__, numpy.__version__, torch.get_num_threads()],
         "earlier steps": {record.stem: read_json(record).get("sha256") for record in earlier},
     }
@@ -332,22 +257,14 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _measure(
-    folder: Path, measure: Callable | None = None, suffix: str = "", skip: Sequence[str] = ()
-) -> dict:
-    """Hashes, or sizes and times, of the files below a folder, through links, not the hidden."""
-    found, seen = {}, set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(here) in seen:  # links may form a circle
-            names = folders[:] = []
-        seen.add(os.path.realpath(here))
-        left_out = skip if here == str(folder) else ()
-        folders[:] = [name for name in folders if name[0] not in "._" and name not in left_out]
-        for file in (Path(here, n) for n in names if n[0] != "." and n.endswith(suffix)):
-            if file.is_file():  # not a link to nowhere
-                name, stat = file.relative_to(folder).as_posix(), file.stat()
-                found[name] = measure(file) if measure else [stat.st_size, stat.st_mtime_ns]
-    return found
+def _hash_contents(paths: Iterable[Path]) -> str:
+    return _hash([(str(p.relative_to(ROOT)), file_sha256(p)) for p in sorted(paths) if p.is_file()])
+
+
+def _stats(paths: Iterable[Path]) -> dict[str, list[int]]:
+    """Size and time of files, which say at no cost whether one has changed."""
+    stats = {str(path): path.stat() for path in sorted(paths) if path.is_file()}
+    return {path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
 
 
 def read_json(path: Path) -> dict:

@@ -3,14 +3,14 @@
 It names, for each file, its sha256 and the notebook that wrote it, and for each notebook the
 command, the commit, the day, the weights, and the sha256 of what makes its results old when it
 changes: its code cells but for their imports, and the weights, lists and values that it reads. The
-library is named by the commit alone, so code that moves there makes nothing old. A record stays as
-it is while its files and these inputs do, whatever the commit.
+library is named by the commit alone, so code that moves there makes nothing old.
 """
 
 import datetime
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +26,7 @@ RECORD = "provenance.json"
 FOLDERS = ("figures", "tables")
 KINDS = ("synthetic", "reference")  # what is committed, and published, of `Run.label`
 RENEW = "FUSIONLIB_DATA=synthetic python -m paper --publish"
+WEIGHTS = "data/weights/full.safetensors"  # of all that is published
 IMPORT = re.compile(r"^ *(?:from [\w.]+ )?import (?:\([^)]*\)|.*)\n?", re.M)
 
 # what a notebook reads beyond its weights and the lists of its datasets; {label}: see `Run.label`
@@ -62,21 +63,25 @@ def publish(run: Run, steps: Iterable[str], repository: Path = REPOSITORY) -> li
     """
     if run.label not in KINDS:
         raise FusionError(f"results of the kind {run.label!r} are not published, only {KINDS}")
-    published = []
-    written = {stem: _step_record(run, stem) for stem in steps}
-    for inside in map(Path, (f"tables/{run.label}", "figures", f"figures/{run.label}")):
+    published, done = [], {stem: _step_record(run, stem) for stem in steps}
+    for inside in (f"tables/{run.label}", "figures", f"figures/{run.label}"):
         target = repository / inside
         target.mkdir(parents=True, exist_ok=True)
-        owners = {
-            path.name: stem
-            for stem, record in written.items()
-            for path in map(Path, record["written"])
-            if path.parent == inside
-        }
-        for name in owners:
-            write_atomically(target / name, (run.out_dir / inside / name).read_bytes())
-        _write_record(run, target, owners, written, repository)
-        published += [target / name for name in owners]
+        record = _read(target / RECORD)
+        for name in [name for name, entry in record["files"].items() if entry["by"] in done]:
+            del record["files"][name]
+            (target / name).unlink(missing_ok=True)
+        for stem, step in done.items():
+            record["steps"].pop(stem, None)
+            written = [run.out_dir / name for name in step["written"]]
+            written = [path for path in written if path.parent == run.out_dir / inside]
+            for path in written:
+                published.append(shutil.copy(path, target / path.name))
+                record["files"][path.name] = {"sha256": file_sha256(path), "by": stem}
+            if written:
+                record["steps"][stem] = _describe(run, stem, step, inside, repository)
+        text = json.dumps({key: dict(sorted(record[key].items())) for key in record}, indent=1)
+        write_atomically(target / RECORD, f"{text}\n".encode())
     return sorted(published)
 
 
@@ -95,10 +100,8 @@ def problems(repository: Path = REPOSITORY) -> list[str]:
         renew = "see CONTRIBUTING.md" if folder.name == "reference" else RENEW
         for name in sorted(here - record["files"].keys()):
             found.append(f"{where}/{name} has no record: remove it, or renew it: {renew}")
-        for name, entry in sorted(record["files"].items()):
-            if name not in here:
-                found.append(f"{where}/{name} is recorded but gone; renew: {renew}")
-            elif file_sha256(folder / name) != entry["sha256"]:
+        for name, entry in record["files"].items():
+            if _hash_input(folder, name) != entry["sha256"]:
                 found.append(f"{where}/{name} is not what {entry['by']} wrote; renew: {renew}")
         for stem, step in record["steps"].items():
             changed = [p for p, old in step["inputs"].items() if _hash_input(repository, p) != old]
@@ -114,7 +117,7 @@ def _step_record(run: Run, stem: str) -> dict:
     record = pipeline.read_json(path)
     if not record:
         raise FusionError(f"{path}: no record of a complete run of {stem}")
-    changed = [n for n, old in record["written"].items() if file_sha256(run.out_dir / n) != old]
+    changed = [n for n, old in record["written"].items() if _hash_input(run.out_dir, n) != old]
     if record["inputs"]["code"] != pipeline.code_hash():  # the record names today's commit
         changed.append("fusionlib or paper")
     if changed:
@@ -125,36 +128,13 @@ def _step_record(run: Run, stem: str) -> dict:
     return record
 
 
-def _write_record(run: Run, target: Path, owners: dict, written: dict, repository: Path) -> None:
-    """Bring the record of a folder up to date, and remove what its notebooks no longer write."""
-    before = _read(target / RECORD)
-    files = {name: entry for name, entry in before["files"].items() if entry["by"] not in written}
-    files |= {n: {"sha256": file_sha256(target / n), "by": stem} for n, stem in owners.items()}
-    for name in before["files"].keys() - files.keys():
-        (target / name).unlink(missing_ok=True)
-    if not files:
-        return (target / RECORD).unlink(missing_ok=True)
-    steps = {}
-    for stem in sorted({entry["by"] for entry in files.values()}):
-        step = steps[stem] = before["steps"].get(stem, {})
-        if stem in written:
-            old, new = ([item for item in sorted(found.items()) if item[1]["by"] == stem]
-                        for found in (before["files"], files))  # fmt: skip
-            now = _describe(run, stem, written[stem], target, repository)
-            steps[stem] = step if old == new and step.get("inputs") == now["inputs"] else now
-    text = json.dumps({"files": dict(sorted(files.items())), "steps": steps}, indent=1) + "\n"
-    write_atomically(target / RECORD, text.encode())
-
-
-def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path) -> dict:
+def _describe(run: Run, stem: str, record: dict, inside: str, repository: Path) -> dict:
     """How a step was run, and the sha256 of its code cells, weights, lists and values."""
-    weights, given = _shown(run.weights, repository), record["inputs"]["parameters"]
+    given, names = record["inputs"]["parameters"], {f"notebooks/{stem}.ipynb"}
     options = "".join(f" --{key} {given[key]}" for key in ("preset", "encoder", "device", "seed"))
-    options += f" --weights {weights}" if given["weights"] else ""
-    names = {f"notebooks/{stem}.ipynb"}
-    if target.name != "figures":  # drawings show no data
-        names |= {f"data/splits/{name}.csv" for name in run.parts}
-        names |= {weights} if weights.startswith("data/") else set()
+    options += f" --weights {WEIGHTS}" if given["weights"] else ""
+    if inside != "figures":  # drawings show no data
+        names |= {WEIGHTS, *(f"data/splits/{name}.csv" for name in run.parts)}
         for pattern in DATA.get(stem, ()):
             found = repository.glob(pattern.format(label=run.label))
             names |= {path.relative_to(repository).as_posix() for path in found}
@@ -163,15 +143,9 @@ def _describe(run: Run, stem: str, record: dict, target: Path, repository: Path)
         f"python -m paper{options} --only {stem} --publish",
         "commit": commit(repository) or "unknown (not a git checkout)",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "weights": {"file": run.weights.name, "sha256": file_sha256(run.weights)},
+        "weights": {"file": Path(WEIGHTS).name, "sha256": file_sha256(run.weights)},
         "inputs": {name: _hash_input(repository, name) for name in sorted(names)},
     }
-
-
-def _shown(path: Path, repository: Path) -> str:
-    """A path below the repository; of any other its name, for folders are private."""
-    path, root = path.resolve(), repository.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _hash_input(repository: Path, name: str) -> str | None:

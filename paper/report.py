@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import jinja2
@@ -42,44 +43,29 @@ VERDICTS = ("verdict", "numbers", "relative", "claims")  # what 08_report writes
 SHOWN = {OURS: "ours", LETTER: "ours, to the letter", "SeAFusion": "SeAFusion",
          "maximum": "maximum of the two images", "laplacian": "Laplacian pyramid"}  # fmt: skip
 KINDS = {"exceeds": "▲", "agrees": "=", "falls short": "▼", "not measured": "–"}
-LOOKS = ("infrared", "visible", "fused")
 PAIRS = 6  # in the slider
-SCAFFOLDING = {"hide-input"}  # tag of cells that a reader of a page need not see
-SOLUTIONS = """\
-{%- extends 'basic/index.html.j2' -%}
-{%- block codecell -%}
-{%- if cell.metadata.get('jupyter', {}).get('source_hidden') -%}
-<details><summary>{{ cell.source.split('\\n')[0].strip('# ') | e }}</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock codecell -%}
-"""  # cells that JupyterLab shows collapsed
+HIDDEN = {"injected-parameters", "solution"}  # tags of cells that a page leaves out
 
 
-def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Path:
+def write_report(run: Run, steps: Sequence, agreement: str = "") -> Path:
     """Write ``index.html``, a page a notebook, and the pictures they show.
 
     Args:
         run: the run, whose notebooks were executed.
         steps: `paper.pipeline.Step` of each notebook that gets a page, in order.
-        agreement: sentences on the committed results, from `paper.agreement`.
+        agreement: a sentence on the committed results, from `paper.agreement`.
 
     Returns:
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
     """
     folder = run.out_dir / "report"
-    growing = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
-    try:
-        for step in steps:
-            page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
-            write_atomically(growing / f"{step.name}.html", page.encode())
-        page = _render("report.html", agreement=agreement, **_content(run, steps, growing))
-        write_atomically(growing / "index.html", page.encode())
-        shutil.rmtree(folder, ignore_errors=True)
-        growing.rename(folder)
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for step in steps:
+        page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
+        write_atomically(folder / f"{step.name}.html", page.encode())
+    page = _render("report.html", agreement=agreement, **_content(run, steps, folder))
+    write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"
 
 
@@ -101,20 +87,17 @@ def read_verdict(folder: Path) -> dict[str, object]:
     numbers, leads = (frame.query("method == @OURS and n > 0") for frame in (numbers, leads))
     if numbers.empty:
         return {}
-    every = {against: group.set_index("method") for against, group in counts.groupby("against")}
-    (beside,) = (group for group in every.values() if "maximum" in group.index)
-    beside = beside.reindex([name for name in SHOWN if name in beside.index]).rename(SHOWN)
-    more, equal, less, cells = beside.loc["ours", [*list(KINDS)[:3], "cells"]]
-    others = (title for name, title in SHOWN.items() if name in ("letter", "maximum"))
-    besides = [
-        "; {}: {}, {} and {}".format(title, *beside.loc[title, list(KINDS)[:3]])
-        for title in others
-        if title in beside.index
-    ]
+    counts = counts[counts["against"] == counts["against"].iloc[0]].set_index("method")
+    counts = counts.loc[[name for name in SHOWN if name in counts.index]].rename(SHOWN)
+    outcomes = {name: row[list(KINDS)[:3]] for name, row in counts.iterrows()}
+    sentence = "of the paper's {} numbers ours exceeds {}, agrees with {} and falls short of {}"
+    sentence = sentence.format(counts.loc["ours", "cells"], *outcomes["ours"])
+    for name in (SHOWN[LETTER], SHOWN["maximum"]):
+        if name in outcomes:
+            sentence += "; {}: {}, {} and {}".format(name, *outcomes[name])
     return {
-        "sentence": f"of the paper's {cells} numbers ours exceeds {more}, agrees with {equal} and "
-        f"falls short of {less}{''.join(besides)}",
-        "counts": beside.to_dict("index"),
+        "sentence": sentence,
+        "counts": counts.to_dict("index"),
         "numbers": _grid(numbers, ["dataset"]),
         "leads": _grid(leads, ["rival", "dataset"], "%.2f"),
         "rivals": " and ".join(leads["rival"].unique()),
@@ -134,18 +117,15 @@ def _grid(judged: pd.DataFrame, heads: list[str], digits: str = "%#.4g") -> dict
 
 
 def notebook_page(notebook: NotebookNode, name: str) -> str:
-    """An executed notebook as HTML that needs nothing else, without its scaffolding."""
+    """An executed notebook as HTML that needs nothing else, without scaffolding and solutions."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # progress bars, sliders: nbconvert would load their script
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
     hide = TagRemovePreprocessor(
-        remove_input_tags=SCAFFOLDING, remove_cell_tags={"injected-parameters"}, enabled=True
+        remove_input_tags={"hide-input"}, remove_cell_tags=HIDDEN, enabled=True
     )
-    exporter = HTMLExporter(
-        template_name="basic", raw_template=SOLUTIONS, exclude_anchor_links=True,
-        preprocessors=[hide],
-    )  # fmt: skip
+    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True, preprocessors=[hide])
     exporter.register_filter("markdown2html", _markdown)
     body, _ = exporter.from_notebook_node(notebook)
     colours = HtmlFormatter(style="xcode").get_style_defs(".highlight")
@@ -194,7 +174,6 @@ def _content(run: Run, steps: Sequence, folder: Path) -> dict[str, object]:
         "run": run,
         "encoder": weights.encoder_title,
         "weights": f"{run.weights.name}, {weights.steps} steps, sha256 {weights.sha256[:12]}",
-        "looks": LOOKS,
         "kinds": KINDS,
         "pairs": _write_pairs(run, folder),
         "figures": list(_copy_figures(run, folder)),
@@ -221,28 +200,21 @@ def _environment(run: Run, seconds: float) -> dict[str, str]:
 
 def _copy_figures(run: Run, folder: Path) -> Iterator[dict[str, str]]:
     """The paper's figures: those of the run, else the committed ones, which show drawn scenes."""
-    here = (run.image_figures(), run.out_dir / "figures")
     committed = (REPOSITORY / "figures" / "synthetic", REPOSITORY / "figures")
+    places = (run.image_figures(), run.out_dir / "figures", *committed)
     for figure in pd.read_csv(PAPER_TABLES / "figures.csv", dtype=str).to_dict("records"):
-        found = [
-            path
-            for place in (*here, *committed)
-            for path in sorted(place.glob(f"fig{figure['figure']}[._]*"))
-            if path.suffix in (".svg", ".png")
-        ]
-        if found:
-            path = found[0]
-            shutil.copy(path, folder / path.name)
-            caption = path.with_suffix(".md")
-            text = caption.read_text("utf-8").partition(". ")[2] if caption.is_file() else ""
-            shown = "The committed figure, of drawn scenes." if path.parent in committed else ""
-            shown = shown or ("Drawn scenes." if run.is_synthetic else "")
-            yield figure | {
-                "file": path.name,
-                "caption": text,
-                "note": shown if path.suffix == ".png" else "",  # diagrams show no data
-                "claims": figure["claims"].split("; "),
-            }
+        name = f"fig{figure['figure']}"
+        found = [path for place in places for path in sorted(place.glob(f"{name}[._]*[vn]g"))]
+        if not found:
+            continue
+        path, caption, note = found[0], found[0].with_suffix(".md"), ""
+        shutil.copy(path, folder / path.name)
+        if path.suffix == ".png":  # diagrams show no data
+            note = "Drawn scenes." if run.is_synthetic else ""
+            note = "The committed figure, of drawn scenes." if path.parent in committed else note
+        text = caption.read_text("utf-8").partition(". ")[2] if caption.is_file() else ""
+        claims = figure["claims"].split("; ")
+        yield figure | {"file": path.name, "caption": text, "note": note, "claims": claims}
 
 
 def _read_tables(folder: Path) -> Iterator[tuple[str, Markup]]:
@@ -254,18 +226,17 @@ def _read_tables(folder: Path) -> Iterator[tuple[str, Markup]]:
 
 def _write_pairs(run: Run, folder: Path) -> list[dict]:
     """Sources and fused image of a few test pairs, for the slider; in turn from each dataset."""
-    found = []
-    by_dataset = [parts["test"] for parts in run.parts.values()]
-    longest = max((len(pairs) for pairs in by_dataset), default=0)
-    for pair in (pairs[i] for i in range(longest) for pairs in by_dataset if i < len(pairs)):
-        fused = run.out_dir / "results" / "ours" / pair.dataset / f"{pair.name}.png"
+    by_dataset = zip_longest(*(parts["test"] for parts in run.parts.values()))
+    results, found = run.out_dir / "results" / "ours", []
+    for pair in filter(None, chain.from_iterable(by_dataset)):
+        fused = results / pair.dataset / f"{pair.name}.png"
         if len(found) == PAIRS or not fused.is_file():
             continue
         ir, vi = load_pair(pair)
         y = read_luma8(fused).astype(np.float32) / 255
-        images = (ir, vi, y if is_grey(vi) else replace_luma(vi, y))
-        files = {look: f"images/{len(found)}_{look}.png" for look in LOOKS}
-        for look, image in zip(LOOKS, images, strict=True):
+        images = {"infrared": ir, "visible": vi, "fused": y if is_grey(vi) else replace_luma(vi, y)}
+        files = {look: f"images/{len(found)}_{look}.png" for look in images}
+        for look, image in images.items():
             save_image(folder / files[look], image)
         found.append({"title": f"{pair.dataset} {pair.name}", "files": files})
     return found

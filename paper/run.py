@@ -65,18 +65,19 @@ class Run:
         return [p for name in datasets if name in self.parts for p in self.parts[name][part]]
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether weights, by their content, and encoder are those of the committed results."""
+        return self.encoder == EMBEDDED and file_sha256(self.weights) == file_sha256(SHIPPED)
+
+    @property
     def label(self) -> str:
         """Folder of the results: ``synthetic``, ``quick``, ``reference`` or ``own``.
 
-        ``own``: weights, by their content, or an encoder other than those of the committed results;
-        ``quick``: a few real pairs.
+        ``own``: other weights or another encoder than `is_shipped`; ``quick``: a few real pairs.
         """
-        if not self.is_synthetic and self.preset == "quick":
-            return "quick"
-        is_shipped = self.encoder == EMBEDDED and self.weights.is_file()
-        if not is_shipped or file_sha256(self.weights) != file_sha256(SHIPPED):
-            return "own"
-        return "synthetic" if self.is_synthetic else "reference"
+        quick = "quick" if self.preset == "quick" else "reference"
+        kind = "synthetic" if self.is_synthetic else quick
+        return kind if self.is_shipped or kind == "quick" else "own"
 
     def folder(self, *names: str) -> Path:
         """A folder below ``out_dir``, made if needed."""
@@ -163,7 +164,7 @@ def open_run(
         seed: not negative.
 
     Raises:
-        FusionError: unknown preset or bad seed.
+        FusionError: unknown preset, bad seed, or no such weights.
         DatasetError: ``data_root`` or ``$FUSIONLIB_DATA`` was given but has none of the datasets.
     """
     if preset not in PRESETS:
@@ -175,4 +176,6 @@ def open_run(
     trained = out / "train" / "best.safetensors"
     use_trained = preset != "quick" and trained.is_file()  # quick only shows that training works
     chosen = Path(weights).expanduser() if weights else trained if use_trained else SHIPPED
+    if not chosen.is_file():
+        raise FusionError(f"weights {chosen}: no such file")
     return Run(preset, root, parts, encoder, chosen, out, device, seed)

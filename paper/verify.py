@@ -19,9 +19,10 @@ from fusionlib.weights import SHIPPED, load_weights
 from paper import claims, comparison
 from paper.agreement import compare_tables
 from paper.reported import OURS, read_reported
-from paper.tables import MEASURED, PART, REPORTED, SAME
+from paper.tables import LABELS, MEASURED, PART, REPORTED, SAME
 
 OF_PIXELS = "grey levels changed"  # a column that comes from the fused images
+MOST = 5  # lines on one file
 EXACT = 1e-12  # relative; a mean may be summed in another order
 
 
@@ -43,7 +44,6 @@ SOURCES = {
     "encoder_values": Source("encoder_statistics", ("encoder",), ours="real"),
     "encoder_letter_values": Source("encoder_letter_statistics", ("encoder_letter",), ours="real"),
 }
-REPORTED_TABLES = {f"table{number}": number for number in (1, 2, 3, 4)}
 
 
 def verify_tables(repository: Path = REPOSITORY) -> tuple[int, list[str]]:
@@ -53,7 +53,7 @@ def verify_tables(repository: Path = REPOSITORY) -> tuple[int, list[str]]:
         repository: root of the checkout; verdicts take the reported numbers of this checkout.
 
     Returns:
-        How many cells were compared, and a line for each that differs.
+        How many cells were compared, and lines on those that differ or are missing.
 
     Raises:
         FusionError: nothing to verify.
@@ -63,28 +63,19 @@ def verify_tables(repository: Path = REPOSITORY) -> tuple[int, list[str]]:
         raise FusionError(f"{repository}: no per-image values below tables/")
     count, wrong = 0, []
     for folder in folders:
-        where = folder.relative_to(repository).as_posix()
         with TemporaryDirectory() as temporary:
-            again = Path(temporary)
-            wrong += [f"{where}/{text}" for text in _compute_again(folder, again)]
-            cells = compare_tables(folder, again)
+            found = list(_compute_again(folder, Path(temporary)))
+            cells = compare_tables(folder, Path(temporary))
         cells = cells[cells["column"] != OF_PIXELS]
         count += len(cells)
-        for name, found in cells[~(cells["relative"] <= EXACT)].groupby("file"):
-            wrong += [f"{where}/{name}{text}" for text in _describe(folder / str(name), found)]
+        cells = cells[~(cells["relative"] <= EXACT)].groupby("file").head(MOST)
+        found += [
+            f"{cell.file}: {cell.row}, {cell.column}: {cell.here}, but its sources give "
+            f"{cell.committed}"
+            for cell in cells.itertuples()
+        ]
+        wrong += [f"{folder.relative_to(repository).as_posix()}/{text}" for text in found]
     return count, wrong
-
-
-def _describe(path: Path, found: pd.DataFrame) -> list[str]:
-    """What is wrong with a table whose cells differ from ``committed``, those computed again."""
-    if not path.is_file():
-        return [" is missing"]
-    if found["relative"].isna().any():
-        return [": has other rows than its values give"]
-    return [
-        f": {cell.row}, {cell.column}: {cell.here}, but its sources give {cell.committed}"
-        for cell in found.itertuples()
-    ]
 
 
 def _compute_again(folder: Path, target: Path) -> Iterator[str]:
@@ -103,13 +94,11 @@ def _compute_again(folder: Path, target: Path) -> Iterator[str]:
         again, parts = again.assign(row=MEASURED), folder / path.name.replace("_values", "_parts")
         if parts.is_file():
             part = comparison.summarise_parts(read_values(parts), frames[path.stem])
-            again = pd.concat(
-                [again, part.assign(row=PART), part.assign(row=SAME, mean=part["ours"])]
-            )
-        for name in source.means:
-            if (folder / f"{name}.csv").is_file():
-                means = _means_again(folder / f"{name}.csv", again)
-                means.to_csv(target / f"{name}.csv", index=False)
+            same = part.assign(row=SAME, mean=part["ours"])
+            again = pd.concat([again, part.assign(row=PART), same])
+        for table in (folder / f"{name}.csv" for name in source.means):
+            if table.is_file():
+                _means_again(table, again).to_csv(target / table.name, index=False)
     if not (folder / "claims.csv").is_file():
         return
     if missing := [name for name in claims.FILES if name not in frames]:
@@ -124,17 +113,11 @@ def _compute_again(folder: Path, target: Path) -> Iterator[str]:
 
 def _means_again(path: Path, again: pd.DataFrame) -> pd.DataFrame:
     """Its rows anew: measured ones from the values, reported ones from data/paper, others empty."""
-    keys = ["row", "dataset", "method"]
-    counts = again.groupby(keys)["n"].first()
-    sources = [again.pivot(index=keys, columns="metric", values="mean").assign(n=counts)]
-    if path.stem in REPORTED_TABLES:
-        reported = read_reported(REPORTED_TABLES[path.stem]).assign(row=REPORTED)
-        sources.append(reported.set_index(keys))
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    kinds = table["row"] if "row" in table else [MEASURED] * len(table)
-    rows = pd.MultiIndex.from_arrays([kinds, table["dataset"], table["method"]])
-    again = pd.concat(sources)
-    again = again.reindex(index=rows, columns=[c for c in table if c in {"n", *again, *METRICS}])
-    texts = [c for c in table if c in ("dataset", "method", "row")]
-    again = again.assign(n=pd.array(again["n"], dtype="Int64")).reset_index(drop=True)
-    return again.join(table[texts])[[c for c in table if c in {*again, *texts}]]
+    again = again.pivot(index=[*LABELS, "n"], columns="metric", values="mean").reset_index("n")
+    if path.stem[:-1] == "table":
+        reported = read_reported(int(path.stem[-1])).assign(row=REPORTED)
+        again = pd.concat([again, reported.set_index(LABELS)])
+    table = pd.read_csv(path)
+    rows = pd.MultiIndex.from_frame(table.assign(row=table.get("row", MEASURED))[LABELS])
+    numbers = [name for name in table if name in {"n", *again, *METRICS}]
+    return table.assign(**again.reindex(rows, columns=numbers).set_index(table.index))

@@ -64,6 +64,7 @@ def checkout(tmp_path, monkeypatch):
         "fusionlib/__init__.py": "HERE = 1\n",
         "data/splits/TNO.csv": "name\n01\n",
         "data/images/TNO/ir/01.png": "image",
+        "data/images/TNO/vi/01.png": "image",
         "own.safetensors": "1",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

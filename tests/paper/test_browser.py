@@ -18,12 +18,8 @@ import nbformat
 import pytest
 from test_report import real_run, write_run  # noqa: F401 (a fixture)
 
-from fusionlib.datasets import DRAWN, load_pair
-from fusionlib.images import save_image
-from fusionlib.inference import load_fuser
 from paper import report
 from paper.pipeline import CLOSING_LINE
-from paper.run import open_run
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -34,26 +30,20 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 CELLS_SECONDS = 3000  # for all cells; a minute on an idle machine
+NOTEBOOK = ROOT / "notebooks" / "02_cii.ipynb"
 PICTURES = ".jp-OutputArea-output img"
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
-def workplace(tmp_path):
-    """The notebook without its outputs in a folder of its own: JupyterLab saves by itself."""
-    notebook = nbformat.read(ROOT / "notebooks" / "02_cii.ipynb", as_version=4)
+def lab(tmp_path):
+    """Address of a notebook without outputs on the server of `make lab`, with this interpreter."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(notebook, tmp_path / "notebooks" / "02_cii.ipynb")
-    return tmp_path
-
-
-@pytest.fixture
-def lab(workplace):
-    """Address of the server that `make lab` starts, here with this interpreter."""
+    nbformat.write(notebook, tmp_path / NOTEBOOK.name)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,33 +51,33 @@ def lab(workplace):
     made = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True).stdout
     command = re.search(r"jupyter (lab .*)", made).group(1)
     # windowing would take pictures that are scrolled out of sight out of the page
-    settings = workplace / "settings" / "@jupyterlab" / "notebook-extension"
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    environment = os.environ | {"FUSIONLIB_DATA": "synthetic"}
-    environment["JUPYTERLAB_SETTINGS_DIR"] = str(workplace / "settings")
-    environment["JUPYTER_CONFIG_DIR"] = str(workplace / "config")
-    log = (workplace / "lab.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", *shlex.split(command), "--no-browser", "--allow-root",
-         f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-         f"--IdentityProvider.token={token}"],
-        cwd=workplace, env=environment, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            assert server.poll() is None, (workplace / "lab.log").read_text()
-            try:
-                urlopen(f"{address}/api?token={token}", timeout=5).close()
-                break
-            except OSError:
+    environment = os.environ | {
+        "FUSIONLIB_DATA": "synthetic",
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+    }
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyter", *shlex.split(command), "--no-browser", "--allow-root",
+             f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+             f"--IdentityProvider.token={token}"],
+            cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(120):
+                assert server.poll() is None, (tmp_path / "lab.log").read_text()
+                with suppress(OSError):
+                    urlopen(f"{address}/api?token={token}", timeout=5).close()
+                    break
                 time.sleep(1)
-        yield f"{address}/lab/tree/notebooks/02_cii.ipynb?token={token}"
-    finally:
-        server.terminate()
-        server.wait(30)
-        log.close()
+            yield f"{address}/lab/tree/{NOTEBOOK.name}?token={token}"
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 @pytest.fixture
@@ -116,57 +106,41 @@ def page(tmp_path):
         context.close()
 
 
-@pytest.fixture(params=["drawn", "real"])
-def index(request, tmp_path):
-    """The report of a run on drawn scenes, and of one on all test pairs; both in small.
-
-    The real one has the committed values, and pairs where ``$FUSIONLIB_DATA`` leads to any.
-    """
-    run, steps = (
-        request.getfixturevalue("real_run") if request.param == "real" else write_run(tmp_path)
-    )
-    if request.param == "real" and os.environ.get("FUSIONLIB_DATA", DRAWN) != DRAWN:
-        run, fuser = open_run("cpu", out_dir=str(run.out_dir)), load_fuser()
-        for pair in run.pairs("test")[-1:]:
-            fused = run.folder("results", "ours", pair.dataset) / f"{pair.name}.png"
-            save_image(fused, fuser(*load_pair(pair)))
-    return report.write_report(run, steps, ["agreement"])
-
-
-@pytest.mark.parametrize("width", [1366, 390])
-def test_the_report_opens_whole_with_the_verdict_first(page, index, width):
-    page.set_viewport_size({"width": width, "height": 844})
-    page.goto(index.as_uri())
-    cells = page.locator("#answer ~ .scroll >> nth=0").locator("td")
-    assert cells.count() == 30
-    last = cells.last.bounding_box()
-    assert last["y"] + last["height"] <= 844 and last["x"] + last["width"] <= width
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    images = page.locator("img")
-    assert images.count() >= 7
-    assert images.evaluate_all("all => all.every(i => i.complete && i.naturalWidth && i.alt)")
-    levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all(
-        "all => all.map(h => +h.tagName[1])"
-    )
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
-    page.get_by_role("link", name="05_compare").click()
-    assert page.locator("h1").inner_text() == "Five"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("kind", ["drawn", "real"])
+def test_the_report_opens_whole_with_the_verdict_first(page, request, tmp_path, kind):
+    """On a screen and on a phone, of drawn scenes and of the committed values of all pairs."""
+    run = request.getfixturevalue("real_run") if kind == "real" else write_run(tmp_path)
+    index = report.write_report(*run, "7 numbers agree")
+    for width in (1366, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(index.as_uri())
+        cells = page.locator("#answer ~ .scroll >> nth=0").locator("td")
+        assert cells.count() == 30
+        last = cells.last.bounding_box()
+        assert last["y"] + last["height"] <= 844 and last["x"] + last["width"] <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        images = page.locator("img")
+        assert images.count() >= 7
+        assert images.evaluate_all("all => all.every(i => i.complete && i.naturalWidth && i.alt)")
+        headings = page.locator("h1, h2, h3, h4, h5, h6")
+        levels = headings.evaluate_all("all => all.map(h => +h.tagName[1])")
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+        page.get_by_role("link", name="05_compare").click()
+        assert page.locator("h1").inner_text() == "Five"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.wrong == []
 
 
 def test_the_slider_moves_by_keyboard_and_the_scene_can_be_chosen(page, tmp_path):
     page.goto(report.write_report(*write_run(tmp_path)).as_uri())
-    box = page.locator("#compare")
     page.locator("#slide").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    clip = box.locator(".over").evaluate("image => getComputedStyle(image).clipPath")
-    assert "60%" in clip
+    under, over = (page.locator(f"#compare .{name}") for name in ("under", "over"))
+    assert "60%" in over.evaluate("image => getComputedStyle(image).clipPath")
     page.select_option("#scene", label="Synthetic second")
     page.select_option("#left", label="visible")
-    under, over = (box.locator(name) for name in (".under", ".over"))
     assert under.get_attribute("src") == "images/1_visible.png"
     assert over.get_attribute("src") == "images/1_fused.png"
     assert under.get_attribute("alt") == "Synthetic second, visible"
@@ -188,14 +162,14 @@ def run_all_cells(page):
     closing.or_(error).first.wait_for(timeout=1000 * CELLS_SECONDS)
 
 
-def test_a_student_runs_the_notebook_and_moves_a_slider(page, lab, workplace):
+def test_a_student_runs_the_notebook_and_moves_a_slider(page, lab):
     page.goto(lab)
     run_all_cells(page)
     for kind in ("error", "stderr"):
         wrong = page.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']")
         assert wrong.all_inner_texts() == []
     pictures = page.locator(PICTURES)
-    shown = nbformat.read(ROOT / "notebooks" / "02_cii.ipynb", as_version=4)
+    shown = nbformat.read(NOTEBOOK, as_version=4)
     outputs = [output for cell in shown.cells for output in cell.get("outputs", ())]
     expected = sum("image/png" in output.get("data", {}) for output in outputs)
     assert pictures.count() == expected
@@ -206,7 +180,6 @@ def test_a_student_runs_the_notebook_and_moves_a_slider(page, lab, workplace):
     sources = pictures.evaluate_all("images => images.map(image => image.src)")
     slider = page.locator(".widget-slider .noUi-handle")
     slider.scroll_into_view_if_needed()
-    page.screenshot(path=os.environ.get("FUSIONLIB_SCREENSHOT", workplace / "lab.png"))
     slider.press("ArrowRight")
     page.wait_for_function(
         "([query, last]) => [...document.querySelectorAll(query)].pop().src !== last",

@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import re
 import subprocess
 import sys
 import time
@@ -12,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fusionlib.errors import NotebookError
-from fusionlib.files import REPOSITORY, file_sha256
+from fusionlib.errors import FusionError, NotebookError
+from fusionlib.files import REPOSITORY
 from paper import pipeline
 from paper.pipeline import CLOSING_LINE, find_notebooks, run_paper
 
@@ -29,12 +27,12 @@ seed = 0
 OUTPUTS = Path("runs/quick/notebooks")
 
 
-def write_notebook(root, stem, *cells, declared=DECLARED, closing=True, metadata=None):
+def write_notebook(root, stem, *cells, closing=True, kernel=None):
     """Writes title, parameters, the cells (markdown where they begin with #) and the closing."""
     new = nbformat.v4
-    node = new.new_notebook(metadata=metadata or {}, cells=[new.new_markdown_cell(f"# A {stem}")])
-    if declared is not None:
-        node.cells.append(new.new_code_cell(declared, metadata={"tags": ["parameters"]}))
+    node = new.new_notebook(cells=[new.new_markdown_cell(f"# A {stem}")])
+    node.metadata = {"kernelspec": kernel} if kernel else {}
+    node.cells.append(new.new_code_cell(DECLARED, metadata={"tags": ["parameters"]}))
     for text in cells + ((f"print('{CLOSING_LINE} {stem}')",) if closing else ()):
         node.cells.append((new.new_markdown_cell if text[0] == "#" else new.new_code_cell)(text))
     path = root / "notebooks" / f"{stem}.ipynb"
@@ -42,32 +40,20 @@ def write_notebook(root, stem, *cells, declared=DECLARED, closing=True, metadata
     nbformat.write(node, path)
 
 
-def start_paper(checkout, folder):
-    """A process that runs the notebooks of this checkout in a folder."""
-    code = f"from paper import pipeline; pipeline.ROOT = pipeline.Path({str(checkout)!r})"
-    command = [sys.executable, "-c", f"{code}; pipeline.run_paper()"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, cwd=folder, env=environment)
-
-
 def statuses(steps):
     return [step.status for step in steps]
 
 
-def test_r53_raising_cell_names_notebook_heading_and_cell(checkout, capsys):
+def test_r53_raising_cell_names_notebook_heading_and_cell(checkout):
     write_notebook(checkout, "00_data", "1 + 1", "2", "## Pairs\n\ntext", "3")
     write_notebook(checkout, "01_train", "## Losses", "1 + 1", "raise ValueError('no gradient')")
     write_notebook(checkout, "02_later", "1 + 1")
-    with pytest.raises(NotebookError) as caught:
-        run_paper()
     message = "01_train.ipynb, section 'Losses', cell 5: ValueError: no gradient"
-    assert str(caught.value) == message
-    made = sorted(os.listdir(OUTPUTS))
-    assert made == ["00_data.ipynb", "00_data.json", "01_train.failed.ipynb"]
+    with pytest.raises(NotebookError, match=f"^{message}$"):
+        run_paper()
+    left = sorted(os.listdir(OUTPUTS))
+    assert left == ["00_data.ipynb", "00_data.json", "01_train.failed.ipynb"]
     assert "no gradient" in (OUTPUTS / "01_train.failed.ipynb").read_text()
-    told = re.sub(r" \d+ s:", "", capsys.readouterr().err)  # each section as it starts
-    sections = ["00_data: A 00_data", "00_data: Pairs", "01_train: A 01_train", "01_train: Losses"]
-    assert told.splitlines() == sections
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -79,193 +65,81 @@ def test_r53_failing_run_leaves_the_previous_output_and_is_repeated(
     good = step.output.read_bytes()
 
     def execute(source, target, parameters, **options):
-        Path(target).write_bytes(good if isinstance(error, KeyboardInterrupt) else good[:99])
+        Path(target).write_bytes(good[:99])
         raise error
 
     with monkeypatch.context() as patch, pytest.raises((NotebookError, KeyboardInterrupt)) as found:
         patch.setattr(pipeline.papermill, "execute_notebook", execute)
         run_paper(force=True)
     assert step.output.read_bytes() == good
-    left = {path.name for path in OUTPUTS.iterdir()} - {step.output.name}
-    if isinstance(error, OSError):
-        assert left == set() and "00_data.ipynb, cell 1: OSError" in str(found.value)
-    else:
-        assert left == {"00_data.failed.ipynb"}
+    assert isinstance(error, KeyboardInterrupt) or "00_data.ipynb: OSError: " in str(found.value)
+    assert sorted(os.listdir(OUTPUTS)) == ["00_data.failed.ipynb", "00_data.ipynb"]
     assert statuses(run_paper()) == ["ran"]  # files may be of the failure
     assert sorted(os.listdir(OUTPUTS)) == ["00_data.ipynb", "00_data.json"]
 
 
 @pytest.mark.parametrize(
-    ("cells", "closing", "message"),
+    ("cells", "message"),
     [
-        (["import os; os.kill(os.getpid(), 9)", "1"], True, "cell 4: the kernel died"),
-        (["import sys; sys.exit(0)", "1"], True, "cell 4: SystemExit: 0"),
-        (["if True: quit()", "1"], True, "cell 4: RuntimeError: quit() or exit() was called"),
-        ([f"print('{CLOSING_LINE} 00_data')", "print('notebook finished: 00_dat')"], False,
-         "cell 5: the last code cell did not print"),
+        (["import os; os.kill(os.getpid(), 9)", "1"], "cell 4: the kernel died"),
+        (["import sys; sys.exit(0)", "1"], "cell 4: ended without printing"),
+        (["while True: pass", "1"], "cell 4: CellTimeoutError: .* after 4 seconds"),
+        ([f"print('{CLOSING_LINE} 00_data')", "1"], "cell 5: ended without printing"),
     ],
-)  # fmt: skip
-def test_r54_dead_kernel_and_exit_end_like_a_raised_cell(checkout, cells, closing, message):
-    write_notebook(checkout, "00_data", "## Pairs", *cells, closing=closing)
+)
+def test_r54_dead_kernel_and_exit_end_like_a_raised_cell(checkout, monkeypatch, cells, message):
+    monkeypatch.setattr(pipeline, "TIMEOUT", 4 if "while" in cells[0] else 600)
+    write_notebook(checkout, "00_data", "## Pairs", *cells, closing=False)
     write_notebook(checkout, "01_later")
-    with pytest.raises(NotebookError) as caught:
+    with pytest.raises(NotebookError, match=f"^00_data.ipynb, section 'Pairs', {message}"):
         run_paper()
-    assert str(caught.value).startswith(f"00_data.ipynb, section 'Pairs', {message}")
     assert os.listdir(OUTPUTS) == ["00_data.failed.ipynb"]
 
 
-def test_r54_time_limit_is_for_the_whole_notebook(checkout, monkeypatch):
-    cells = ["import time; time.sleep(2.5)", "time.sleep(2.5)", "while True: pass"]
-    write_notebook(checkout, "00_data", *cells)
-    monkeypatch.setattr(pipeline, "TIMEOUT", 6)
-    start = time.monotonic()
-    with pytest.raises(NotebookError, match=r"not finished 6 s after the notebook started"):
-        run_paper()
-    assert time.monotonic() - start < 60  # a busy machine takes long to stop a kernel
-    assert os.listdir(OUTPUTS) == ["00_data.failed.ipynb"]
-
-
-@pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        (DECLARED + "steps = 3\n", "unknown parameter 'steps'"),
-        (DECLARED.replace("seed = 0\n", ""), "parameter 'seed' is missing"),
-        (DECLARED.replace("seed = 0", "seed = '0'"), "parameter 'seed' must be str"),
-        (DECLARED.replace("seed = 0", "seed = False"), "parameter 'seed' must be bool"),
-        (DECLARED.replace("seed = 0", "seed = int('0')"), "parameters cell"),
-        (DECLARED + "import os\n", "parameters cell"),
-        (DECLARED + "seed = \n", "parameters cell"),
-        (None, "0 cells tagged 'parameters'"),
-    ],
-)
-def test_r55_declared_parameters_are_checked_before_any_kernel(
-    checkout, no_kernels, declared, message
-):
-    write_notebook(checkout, "00_data")
-    write_notebook(checkout, "01_network", declared=declared)
-    with pytest.raises(NotebookError, match=rf"^01_network.ipynb: .*{message}"):
-        run_paper()
-    assert no_kernels == [] and not os.path.exists("runs")
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"seed": "1"}, r"'seed' must be int like its default 0, not str '1'; accepted are preset"),
-        ({"seed": True}, "'seed' must be int"),
-        ({"device": None}, "'device' must be str"),
-        ({"preset": "quik"}, "'preset': 'quik'; accepted are quick, cpu"),
-        ({"preset": "../quick"}, "'preset'"),
-        ({"weights": "nothing/here.safetensors"}, "'weights': .* does not exist"),
-        ({"data_root": "nothing/here"}, "'data_root': .* does not exist"),
-        ({"data_root": "./synthetic"}, "'data_root': .* does not exist"),
-        ({"only": ["07_ablation"]}, "no notebook '07_ablation'; there are 00_data"),
-    ],
-)
-def test_r55_given_values_are_checked_before_any_kernel(checkout, no_kernels, given, message):
-    write_notebook(checkout, "00_data")
-    with pytest.raises(NotebookError, match=message):
-        run_paper(**given)
+def test_r55_given_values_are_checked_before_any_kernel(checkout, no_kernels):
+    for stem in ("04_train", "00_data", "Untitled", "00_data-Copy1"):
+        write_notebook(checkout, stem)
+    numbered = [path.stem for path in find_notebooks(checkout / "notebooks")]
+    assert numbered == ["00_data", "04_train"]
+    for given, message in [
+        ({"seed": "1"}, "seed '1': expected an integer"),
+        ({"seed": -1}, "seed -1: expected an integer, not negative"),
+        ({"preset": "../quick"}, "preset '../quick' is not known; one of quick, cpu"),
+        ({"weights": "nothing/here.safetensors"}, "weights nothing/here.safetensors: no such file"),
+        ({"data_root": "nothing/here"}, "nothing/here has none of"),
+        ({"data_root": "./synthetic"}, "synthetic has none of"),
+        ({"only": ["07_ablation"]}, "no notebook '07_ablation'; there are 00_data, 04_train"),
+    ]:
+        with pytest.raises(FusionError, match=message):
+            run_paper(**given)
     assert no_kernels == [] and not os.path.exists("runs")
     Path("runs").write_text("a file")
     with pytest.raises(NotebookError, match="cannot work there"):
         run_paper()
 
 
-def test_only_numbered_notebooks_belong_to_the_paper_and_must_be_readable(checkout, no_kernels):
-    for stem in ("04_train", "00_data", "Untitled", "00_data-Copy1"):
-        write_notebook(checkout, stem)
-    names = [path.stem for path in find_notebooks(checkout / "notebooks")]
-    assert names == ["00_data", "04_train"]
-    (checkout / "notebooks/04_train.ipynb").write_text("{")
-    with pytest.raises(NotebookError, match=r"04_train.ipynb: not a readable notebook"):
-        run_paper()
-    assert no_kernels == []
-
-
 def test_r56_other_directory_and_path_with_spaces_unicode_braces(checkout, tmp_path, monkeypatch):
     code = """\
-import os
 from pathlib import Path
-assert Path(out_dir).is_absolute() and Path(data_root, "01.png").is_file()
+assert Path(out_dir).is_absolute() and Path(data_root, "TNO/ir/01.png").is_file()
 assert Path(weights).read_text() == "1"
 Path(out_dir, "seen.txt").write_text(data_root, encoding="utf-8")
 """
     odd = tmp_path / "Wärme bild $HOME {x} 'q' 图"
     (odd / "here").mkdir(parents=True)
-    (odd / "paare").mkdir()
-    (odd / "paare/01.png").write_bytes(b"")
     checkout = checkout.rename(odd / "checkout")
+    (checkout / "data/images").rename(odd / "paare")
     monkeypatch.setattr(pipeline, "ROOT", checkout)
     write_notebook(checkout, "00_data", code, "import fusionlib; assert fusionlib.HERE == 1")
     before = sorted(checkout.rglob("*"))
 
     monkeypatch.chdir(odd / "here")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    weights = "../checkout/own.safetensors"
-    (step,) = run_paper(data_root="../paare", weights=weights)
+    (step,) = run_paper(data_root="../paare", weights="../checkout/own.safetensors")
     assert step.output == odd / "here/runs/quick/notebooks/00_data.ipynb"
     assert step.output.is_file()
-    assert (odd / "here/runs/quick/seen.txt").read_text(encoding="utf-8") == str(odd / "paare")
+    assert (odd / "here/runs/quick/seen.txt").read_text(encoding="utf-8") == "../paare"
     assert sorted(checkout.rglob("*")) == before  # so a read-only checkout is enough
-
-
-def test_r37_paths_with_home_and_dots_are_resolved(checkout, no_kernels, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home/pairs").mkdir(parents=True)
-    write_notebook(checkout, "00_data")
-    for given in ("~/pairs", "home/../home/pairs"):
-        (step,) = run_paper(data_root=given)
-        record = pipeline.read_json(step.output.with_suffix(".json"))
-        assert record["inputs"]["parameters"]["data_root"] == str(tmp_path / "home/pairs")
-
-
-def check_finished(folder):
-    """Whatever looks finished is: notebooks have a closing line, records fit them."""
-    for notebook in folder.glob("notebooks/??_*.ipynb"):
-        if notebook.name.count(".") == 1:  # neither failed nor running
-            last = nbformat.read(notebook, as_version=4).cells[-1]
-            assert f"{CLOSING_LINE} {notebook.stem}" in last.outputs[0].text
-    for path in folder.glob("notebooks/*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["sha256"] == file_sha256(path.with_suffix(".ipynb"))
-        assert all((folder / name).is_file() for name in record["written"])
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_p5_killed_at_random_points_ends_in_the_same_bytes(checkout):
-    code = """\
-from pathlib import Path
-from fusionlib.files import write_atomically
-for part in range(20):
-    path = Path(out_dir, "tables", f"{part:02d}.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, b"value\\n" * 50_000 + str(part + seed).encode())
-"""
-    for stem in ("00_data", "01_network"):
-        write_notebook(checkout, stem, code)
-
-    def start(folder):
-        Path(folder).mkdir(exist_ok=True)
-        return start_paper(checkout, folder)
-
-    started = time.monotonic()
-    assert start("whole").wait() == 0
-    length, rng = time.monotonic() - started, random.Random(0)
-    for _ in range(20):
-        # otherwise every run ends in the first notebook
-        Path("killed/runs/quick/notebooks/01_network.json").unlink(missing_ok=True)
-        child = start("killed")
-        time.sleep(rng.uniform(0.2, 1) * length)
-        child.kill()
-        child.wait()
-        check_finished(Path("killed/runs/quick"))
-    assert start("killed").wait() == 0
-    check_finished(Path("killed/runs/quick"))
-    for path in Path("whole/runs/quick/tables").iterdir():
-        assert (Path("killed/runs/quick/tables") / path.name).read_bytes() == path.read_bytes()
-    assert not list(Path("killed/runs/quick").rglob("*.running.ipynb"))
 
 
 def test_r57_second_run_refuses_and_a_killed_run_is_taken_over(checkout):
@@ -276,7 +150,9 @@ while preset == "quick" and not Path("go").exists():
     time.sleep(0.05)
 """
     write_notebook(checkout, "00_data", code)
-    first = start_paper(checkout, ".")
+    code = f"from paper import pipeline; pipeline.ROOT = pipeline.Path({str(checkout)!r})"
+    command = [sys.executable, "-c", f"{code}; pipeline.run_paper(data_root='synthetic')"]
+    first = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
     try:
         deadline = time.monotonic() + 60
         while not (OUTPUTS / "00_data.running.ipynb").exists() and time.monotonic() < deadline:
@@ -309,10 +185,11 @@ names = ("PYTHONHASHSEED", "TQDM_DISABLE", "MPLBACKEND")
 seen = [sys.executable, fusionlib.__file__, *(os.environ[name] for name in names)]
 Path(out_dir, "seen.json").write_text(json.dumps(seen))
 """
-    kernelspec = {"name": "conda-env-other", "display_name": "Other", "language": "python"}
-    write_notebook(checkout, "00_data", code, metadata={"kernelspec": kernelspec})
+    kernel = {"name": "conda-env-other", "display_name": "Other", "language": "python"}
+    write_notebook(checkout, "00_data", code, kernel=kernel)
     run_paper()
-    expected = [sys.executable, str(checkout / "fusionlib/__init__.py"), "0", "1"]
-    expected.append("module://matplotlib_inline.backend_inline")
-    assert json.loads(Path("runs/quick/seen.json").read_text()) == expected
+    assert json.loads(Path("runs/quick/seen.json").read_text()) == [
+        sys.executable, str(checkout / "fusionlib/__init__.py"), "0", "1",
+        "module://matplotlib_inline.backend_inline",
+    ]  # fmt: skip
     assert dict(os.environ) == before

@@ -30,22 +30,22 @@ def test_without_data_the_drawn_scenes_are_read_and_said(tmp_path):
     assert run.image_figures() == tmp_path / "out" / "figures" / "synthetic"
 
 
-@pytest.mark.parametrize("given", ["parameter", "environment"])
-def test_data_are_found_as_named_and_a_folder_without_any_is_an_error(tmp_path, monkeypatch, given):
+def test_data_are_found_as_named_and_a_folder_without_any_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "data" / "images", "TNO", 4)
+    for name in REAL:
+        write_pairs(tmp_path / "data" / "images", name, 4)
     write_pairs(tmp_path / "synthetic", "MSRS", 4)
-
-    def datasets(value):
-        if given == "environment":
-            monkeypatch.setenv("FUSIONLIB_DATA", value)
-        return list(open_run(data_root=value if given == "parameter" else None).parts)
-
-    assert datasets("synthetic") == ["Synthetic"]
-    assert datasets("./synthetic") == ["MSRS"]
-    assert datasets("") == ["TNO"]
+    run = open_run("cpu", out_dir=tmp_path / "out")
+    assert list(run.parts) == list(REAL) and run.data_title.startswith(f"{REAL[0]} ")
+    assert {pair.dataset for pair in run.pairs("test")} == set(REAL)
+    assert "TNO" not in {pair.dataset for pair in run.pairs("train")}
+    for value, found in {"synthetic": ["Synthetic"], "./synthetic": ["MSRS"]}.items():
+        monkeypatch.setenv("FUSIONLIB_DATA", "nowhere")
+        assert list(open_run(data_root=value).parts) == found
+        monkeypatch.setenv("FUSIONLIB_DATA", value)
+        assert list(open_run().parts) == found
     with pytest.raises(DatasetError, match="data status"):
-        datasets(str(tmp_path))
+        open_run(data_root=str(tmp_path))
 
 
 def test_quick_takes_few_real_pairs_and_cpu_takes_all(tmp_path):
@@ -71,47 +71,26 @@ def test_weights_given_then_trained_in_this_run_then_shipped(tmp_path):
     trained.write_bytes(b"")
     assert chosen("cpu") == trained
     assert chosen("quick") == SHIPPED  # 16 steps are a demonstration, nothing to be judged
-    assert chosen("cpu", str(tmp_path / "mine.safetensors")).name == "mine.safetensors"
+    assert chosen("cpu", str(trained)) == trained
+    with pytest.raises(FusionError, match="no such file"):
+        chosen("cpu", str(tmp_path / "gone.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("preset", "is_real", "shipped", "own"),
-    [
-        ("quick", True, "quick", "quick"),
-        ("cpu", True, "reference", "own"),
-        ("quick", False, "synthetic", "own"),
-        ("cpu", False, "synthetic", "own"),
-    ],
-)
-def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(
-    tmp_path, preset, is_real, shipped, own
-):
+def test_results_of_other_weights_or_encoders_have_a_folder_of_their_own(tmp_path):
     write_pairs(tmp_path, "TNO", 2)
     copy, other = tmp_path / "copy.safetensors", tmp_path / "other.safetensors"
     copy.write_bytes(SHIPPED.read_bytes())
     other.write_bytes(SHIPPED.read_bytes()[:-1])
-
-    def label(weights, encoder=EMBEDDED):
-        root = str(tmp_path) if is_real else "synthetic"
-        run = open_run(preset, root, encoder, weights and str(weights), tmp_path / "out")
-        assert run.tables() == tmp_path / "out" / "tables" / run.label
-        return run.label
-
-    assert label(None) == label(copy) == shipped
-    assert label(other) == label(tmp_path / "gone.safetensors") == own
-    assert label(None, "ViT-B-32/openai") == own
-
-
-@pytest.mark.parametrize("wrong", [{"preset": "fast"}, {"seed": -1}, {"seed": "0"}])
-def test_parameters_are_checked(tmp_path, wrong):
-    with pytest.raises(FusionError, match=str(next(iter(wrong.values())))):
-        open_run(**{"out_dir": tmp_path, **wrong})
-
-
-def test_every_dataset_of_the_paper_is_looked_for(tmp_path):
-    for name in REAL:
-        write_pairs(tmp_path, name, 4)
-    run = open_run("cpu", str(tmp_path), out_dir=tmp_path / "out")
-    assert list(run.parts) == list(REAL) and run.data_title.startswith(f"{REAL[0]} ")
-    assert {pair.dataset for pair in run.pairs("test")} == set(REAL)
-    assert "TNO" not in {pair.dataset for pair in run.pairs("train")}
+    for preset, root, shipped, own in (
+        ("quick", str(tmp_path), "quick", "quick"),
+        ("cpu", str(tmp_path), "reference", "own"),
+        ("quick", "synthetic", "synthetic", "own"),
+    ):
+        runs = [
+            open_run(preset, root, encoder, weights, tmp_path / "out")
+            for encoder, weights in (
+                (EMBEDDED, None), (EMBEDDED, copy), (EMBEDDED, other), ("ViT-B-32/openai", None)
+            )
+        ]  # fmt: skip
+        assert [run.label for run in runs] == [shipped, shipped, own, own]
+        assert runs[2].tables() == tmp_path / "out" / "tables" / own
