@@ -11,6 +11,7 @@ best come from it.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from inspect import unwrap
 from math import inf, nan
 from typing import Literal, NamedTuple
 
@@ -63,13 +64,13 @@ _SCD = "Aslantas, Bendes, AEU 69(12), 2015"
 _VIFF = "Han, Cai, Cao, Xu, Information Fusion 14(2), 2013"
 METRICS = {
     name: Metric(name, *column)
-    for name, column in {
-        "qabf": ("Q_AB/F", "higher", (0, 1), _QABF, qabf),
-        "qcv": ("Q_CV", "lower", (0, inf), _QCV, qcv),
+    for name, column in {  # `unwrap`: what raises where the function gives NaN
+        "qabf": ("Q_AB/F", "higher", (0, 1), _QABF, unwrap(qabf)),
+        "qcv": ("Q_CV", "lower", (0, inf), _QCV, unwrap(qcv)),
         "ssim": ("Q_SSIM", "higher", (-2, 2), _SSIM, ssim),
         "ag": ("Q_AG", "higher", (0, inf), _AG, lambda ir, vi, fused: ag(fused)),
-        "vif": ("Q_VIF", "higher", (0, inf), _VIF, vif),
-        "scd": ("Q_SCD", "higher", (-2, 2), _SCD, scd),
+        "vif": ("Q_VIF", "higher", (0, inf), _VIF, unwrap(vif)),
+        "scd": ("Q_SCD", "higher", (-2, 2), _SCD, unwrap(scd)),
         "viff": ("VIFF", "higher", (0, inf), _VIFF, viff),
     }.items()
 }

@@ -1,12 +1,13 @@
 """What the metrics work on: 8-bit luma images, checked, that remember what was computed of them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusionlib.errors import MetricError, TooSmallError
+from fusionlib.errors import MetricError, TooSmallError, UndefinedError
 
 Array = np.ndarray
 
@@ -63,3 +64,16 @@ def check(least: int = 1, **images: ArrayLike | Luma) -> list[Luma]:
     if min(height, width) < least:
         raise TooSmallError(f"{width}×{height} is too small: the metric needs {least}×{least}")
     return lumas
+
+
+def nan_where_undefined(metric: Callable[..., float]) -> Callable[..., float]:
+    """The metric, with NaN instead of UndefinedError; ``__wrapped__`` is the one that raises."""
+
+    @functools.wraps(metric)
+    def or_nan(*images: ArrayLike, **named: ArrayLike) -> float:
+        try:
+            return metric(*images, **named)
+        except UndefinedError:
+            return float("nan")
+
+    return or_nan

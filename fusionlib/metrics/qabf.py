@@ -5,13 +5,14 @@ from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
 from fusionlib.metrics.filters import in_bands, sobel, whole
-from fusionlib.metrics.luma import Array, Luma, check
+from fusionlib.metrics.luma import Array, Luma, check, nan_where_undefined
 
 # Γ, κ, σ of strength (g) and orientation (α), Xydeas and Petrovic
 GAMMA_G, KAPPA_G, SIGMA_G = 0.9994, -15, 0.5
 GAMMA_A, KAPPA_A, SIGMA_A = 0.9879, -22, 0.8
 
 
+@nan_where_undefined
 def qabf(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     """Edge preservation Q_AB/F.
 
@@ -20,8 +21,8 @@ def qabf(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     and A = 1 − |α_S − α_F| / (π/2) the likeness of orientations.
 
     Arguments: luma (H, W) of one shape, grey levels 0…255; else MetricError.
-    Returns: 0…1, higher is better. UndefinedError if both sources are black (other constants have
-    edges at the zero border).
+    Returns: 0…1, higher is better; NaN if both sources are black (other constants have edges at
+    the zero border).
     Source: C. S. Xydeas, V. Petrovic, Electronics Letters 36(4), 2000, doi:10.1049/el:20000267.
     Traps: zero border (replicating it changes 5 %); orientation is arctan(−Gy / Gx), not
     four-quadrant (4 %), π/2 where Gx = 0, its difference is not folded (10 %); equal

@@ -8,11 +8,12 @@ from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
 from fusionlib.metrics.filters import sobel, whole
-from fusionlib.metrics.luma import Array, Luma, check
+from fusionlib.metrics.luma import Array, Luma, check, nan_where_undefined
 
 TILE = 16
 
 
+@nan_where_undefined
 def qcv(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     """Chen–Varshney metric Q_CV.
 
@@ -22,9 +23,8 @@ def qcv(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     own range and rounded.
 
     Arguments: luma (H, W) of one shape, grey levels 0…255; else MetricError.
-    Returns: ≥ 0, typically 100…1500, squared grey levels; **lower** is better.
-    UndefinedError if an image is constant (but not black), since it cannot be stretched, or both
-    sources are black.
+    Returns: ≥ 0, typically 100…1500, squared grey levels; **lower** is better. NaN if an image is
+    constant (but not black), since it cannot be stretched, or both sources are black.
     Source: H. Chen, P. K. Varshney, Information Fusion 8(2), 2007,
     doi:10.1016/j.inffus.2005.10.001; the paper cites Liu Y. et al., 2024, too.
     Traps: without the stretch it differs by 10 % (median); tiles are sums over the same grid, also

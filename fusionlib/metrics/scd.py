@@ -4,17 +4,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
-from fusionlib.metrics.luma import Array, Luma, check
+from fusionlib.metrics.luma import Array, Luma, check, nan_where_undefined
 
 
+@nan_where_undefined
 def scd(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     """Sum of the correlations of differences.
 
     r(F − V, I) + r(F − I, V), r the Pearson correlation over all pixels.
 
     Arguments: luma (H, W) of one shape, grey levels 0…255; else MetricError.
-    Returns: −2…2, typically 0.5…1.9, higher is better. UndefinedError if a source or a difference
-    is constant.
+    Returns: −2…2, typically 0.5…1.9, higher is better; NaN if a source or a difference is constant.
     Source: V. Aslantas, E. Bendes, AEU Int. J. Electron. Commun. 69(12), 2015,
     doi:10.1016/j.aeue.2015.09.004.
     Traps: F − V goes with I, not F − I with I; differences are signed (unsigned 8-bit ones wrap

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from fusionlib.errors import UndefinedError
 from fusionlib.metrics.filters import gaussian, in_bands, moments, smooth, whole
-from fusionlib.metrics.luma import Array, Luma, check
+from fusionlib.metrics.luma import Array, Luma, check, nan_where_undefined
 
 WINDOWS = [gaussian(size, size / 5) for size in (17, 9, 5, 3)]  # of the four scales
 LEAST_SIDE = 41  # the fourth scale then has 3 pixels
@@ -17,6 +17,7 @@ VIFF_TERM = 1e-7  # added to each of its terms
 VIFF_WEIGHTS = np.array([1, 0, 0.15, 1]) / 2.15
 
 
+@nan_where_undefined
 def vif(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     """Visual information fidelity in the pixel domain (VIFp), mean over both sources.
 
@@ -24,8 +25,8 @@ def vif(ir: ArrayLike, vi: ArrayLike, fused: ArrayLike) -> float:
     Σ log(1 + σx² / 2) over four scales, with F ≈ g X + v in every Gaussian window.
 
     Arguments: luma (H, W) of one shape, 0…255, both sides at least 41; else MetricError.
-    Returns: ≥ 0, typically 0.2…0.5, higher is better; 1 if all three are equal.
-    UndefinedError if a source is constant.
+    Returns: ≥ 0, typically 0.2…0.5, higher is better; 1 if all three are equal. NaN if a source
+    is constant.
     Source: H. R. Sheikh, A. C. Bovik, IEEE TIP 15(2), 2006, in the multi-scale pixel-domain form
     their authors released, doi:10.1109/TIP.2005.859378. The paper cites Ma et al., 2019a,
     presumably the survey in Information Fusion 45, which describes VIFF under the name VIF; but
