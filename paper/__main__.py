@@ -61,7 +61,7 @@ def _paper(options: argparse.Namespace) -> None:
         f"\nweights  {run.weights}, {weights.steps} steps, sha256 {weights.sha256[:12]}"
         f"\nwritten  {run.out_dir}: figures, tables, notebooks, fused images, report"
         f"\nreport   {report}"
-        f"\n\nagreement with the committed results:\n{agreement}"
+        f"\n\nagreement with the committed results:\n" + "\n".join(agreement)
     )
     if options.publish:
         published = publish(run, [step.name for step in steps])

@@ -1,4 +1,4 @@
-"""Whether results agree with the committed ones, cell by cell of their tables.
+"""Whether results agree with the committed ones: numbers by their digits, pictures by grey levels.
 
 Another processor, thread count or torch version changes the last digits of a number; so a
 difference is told, never an error.
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from fusionlib.evaluation import ORIGIN
 from fusionlib.files import REPOSITORY
@@ -19,17 +20,18 @@ from paper.run import Run
 # columns that name a row, with all columns before them; in tables without any the first one does
 LABELS = ("dataset", "name", "method", "rival", "metric", "row", "variant", "against")
 COLUMNS = ["file", "row", "column", "here", "committed", "relative"]
-CLOSE = 5e-5  # relative; up to this four digits agree
+EQUAL, CLOSE = 5e-7, 5e-5  # relative; up to these six and four digits agree
+TINY = 1e-3  # grey levels; below, a picture is the same to every eye
 
 
-def compare_run(run: Run, repository: Path = REPOSITORY) -> str:
-    """Compare the tables below ``run.out_dir`` with the committed ones of their kind.
+def compare_run(run: Run, repository: Path = REPOSITORY) -> list[str]:
+    """Compare the figures and tables below ``run.out_dir`` with the committed ones of their kind.
 
     Where data, weights, encoder or preset are not those of the committed results, only the values
     of single images count that are in both; of other weights those of other methods than ours.
 
     Returns:
-        A sentence without a full stop.
+        Two sentences: on numbers, and on pictures.
     """
     kind = "synthetic" if run.is_synthetic else "reference"
     is_same = run.label == kind and (run.preset == "quick") == run.is_synthetic
@@ -41,14 +43,21 @@ def compare_run(run: Run, repository: Path = REPOSITORY) -> str:
         pattern, others = "*_values.csv", "" if run.is_shipped else " of other methods"
         why = f"other pairs, preset, weights or encoder; only values of single images{others}: "
     cells = compare_tables(run.tables(), repository / "tables" / kind, pattern, without)
+    committed = repository / "figures" / kind
+    pictures = compare_pictures(run.image_figures(), committed) if is_same else {}
+    return [why + _on_numbers(cells, kind), _on_pictures(pictures, kind)]
+
+
+def _on_numbers(cells: pd.DataFrame, kind: str) -> str:
     cells = cells.dropna(subset="committed")
     lacking, cells = int(cells["here"].isna().sum()), cells.dropna(subset="here")
     if cells.empty:
-        return f"{why}nothing here has a counterpart in tables/{kind}"
-    text = f"{why}{len(cells):,} numbers and texts here have a counterpart in tables/{kind}"
+        return f"nothing here has a counterpart in tables/{kind}"
+    text = f"{len(cells):,} numbers and texts here have a counterpart in tables/{kind}"
     text += f"; {lacking:,} committed ones have none" if lacking else ""
     is_close, is_text = cells["relative"] <= CLOSE, np.isinf(cells["relative"])
-    text += f": {is_close.sum():,} agree to 4 digits"
+    is_equal = cells["relative"] <= EQUAL
+    text += f": {is_equal.sum():,} agree to 6 digits, {(is_close & ~is_equal).sum():,} to 4"
     differing = cells[~is_close & ~is_text]
     if len(differing):
         worst = differing.loc[differing["relative"].idxmax()]
@@ -58,6 +67,18 @@ def compare_run(run: Run, repository: Path = REPOSITORY) -> str:
             f"committed {worst['committed']})"
         )
     return text + (f", {is_text.sum():,} texts differ" if is_text.any() else "")
+
+
+def _on_pictures(pictures: dict[str, float], kind: str) -> str:
+    if not pictures:
+        return f"no picture here has a counterpart in figures/{kind}"
+    same = sum(levels <= TINY for levels in pictures.values())
+    text = f"{same} of {len(pictures)} pictures are the same"
+    if same < len(pictures):
+        name = max(pictures, key=pictures.get)
+        by = f"{pictures[name]:.2g} grey levels in the mean"
+        text += f"; most differs {name}, {by if np.isfinite(pictures[name]) else 'of another size'}"
+    return text
 
 
 def compare_tables(
@@ -104,3 +125,15 @@ def _cells(path: Path, without: Collection[str]) -> pd.Series:
     row = row.where(again == 0, row + " " + again.astype(str))  # the same name once more
     cells = frame.drop(columns=labels).set_index(row.rename("row"))
     return cells.rename_axis(columns="column").stack()
+
+
+def compare_pictures(here: Path, committed: Path) -> dict[str, float]:
+    """Mean absolute difference, in grey levels, of the PNG files that are in both folders."""
+    found = {}
+    for path in sorted(committed.glob("*.png")):
+        if (here / path.name).is_file():
+            one, other = (np.asarray(Image.open(folder / path.name).convert("RGB"), dtype=float)
+                          for folder in (here, committed))  # fmt: skip
+            is_alike = one.shape == other.shape
+            found[path.name] = float(np.abs(one - other).mean()) if is_alike else np.inf
+    return found

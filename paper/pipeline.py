@@ -23,6 +23,7 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fusionlib.baselines.published import weights_root
@@ -161,6 +162,13 @@ def _execute(path: Path, parameters: dict, target: Path) -> None:
     """Runs one notebook into ``target``; whatever ends it early becomes a NotebookError."""
     source, output = (re.sub("[{}]", r"\g<0>\g<0>", str(p)) for p in (path, target))  # formatted
     bar, cause = {"desc": path.stem, "leave": False}, None
+    start, is_terminal = time.monotonic(), sys.stderr.isatty()
+
+    def tell_section(cell: NotebookNode, cell_index: int) -> None:
+        if cell.cell_type == "markdown" and (found := HEADING.findall(cell.source)):
+            seconds = time.monotonic() - start
+            print(f"{path.stem}: {seconds:.0f} s: {found[-1]}", file=sys.stderr, flush=True)
+
     try:
         executed = papermill.execute_notebook(
             source,
@@ -168,7 +176,8 @@ def _execute(path: Path, parameters: dict, target: Path) -> None:
             parameters,
             kernel_name="python3",
             language="python",
-            progress_bar=bar if sys.stderr.isatty() else False,
+            progress_bar=bar if is_terminal else False,
+            on_cell_start=None if is_terminal else tell_section,
             start_timeout=600,
             iopub_timeout=600,  # seconds for late output; nbclient's 4 are few on a busy machine
             execution_timeout=TIMEOUT,

@@ -47,13 +47,13 @@ PAIRS = 6  # in the slider
 HIDDEN = {"injected-parameters", "solution"}  # tags of cells that a page leaves out
 
 
-def write_report(run: Run, steps: Sequence, agreement: str = "") -> Path:
+def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Path:
     """Write ``index.html``, a page a notebook, and the pictures they show.
 
     Args:
         run: the run, whose notebooks were executed.
         steps: `paper.pipeline.Step` of each notebook that gets a page, in order.
-        agreement: a sentence on the committed results, from `paper.agreement`.
+        agreement: sentences on the committed results, from `paper.agreement`.
 
     Returns:
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.

@@ -205,7 +205,8 @@ def test_command_fetches_verified_weights_to_their_place(server, root, monkeypat
 
 def test_status_says_which_methods_cannot_run(tmp_path, capsys):
     assert main(["data", "status", "--root", str(tmp_path)]) == 0
-    reasons = [line for line in capsys.readouterr().out.splitlines() if "cannot run" in line]
+    lines = capsys.readouterr().out.splitlines()
+    reasons = [line for line in lines if "cannot run" in line]
     assert len(reasons) == len(FETCHED) and list(missing()) == FETCHED
     for name, line in zip(FETCHED, reasons, strict=True):
         assert line.startswith(f"compared method {name} cannot run: ") and len(line) < 180

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fusionlib.encoder import EMBEDDED
+from fusionlib.images import save_image
 from fusionlib.weights import SHIPPED
 from paper.agreement import compare_run, compare_tables
 from paper.run import Run
@@ -19,12 +20,14 @@ VALUES = pd.DataFrame(
     [("Synthetic", "a", m, "qabf", v, "f1") for m, v in (("DATFuse", 0.5), ("ours", 0.75))],
     columns=["dataset", "name", "method", "metric", "value", "files"],
 )
+PICTURE = np.tile(np.linspace(0.2, 0.8, 16), (8, 1))
 
 
-def write(folder, kind, means=MEANS, values=VALUES):
+def write(folder, kind, means=MEANS, values=VALUES, picture=PICTURE):
     for name, table in (("means", means), ("compare_values", values)):
         (folder / "tables" / kind).mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "tables" / kind / f"{name}.csv", index=False)
+    save_image(folder / "figures" / kind / "fig4.png", picture)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def run(tmp_path):
     return Run("quick", tmp_path, parts, EMBEDDED, SHIPPED, tmp_path / "out", "cpu", 0)
 
 
-def agreement(run, repository, kind="synthetic", **changed):
+def lines(run, repository, kind="synthetic", **changed):
     write(run.out_dir, kind, **changed)
     return compare_run(run, repository)
 
@@ -50,30 +53,39 @@ def changed(frame, column, number):
 
 
 def test_r73_equal_results_agree_and_a_missing_file_or_row_is_counted(run, repository):
-    assert agreement(run, repository) == (
-        "6 numbers and texts here have a counterpart in tables/synthetic: 6 agree to 4 digits"
-    )
+    assert lines(run, repository) == [
+        "6 numbers and texts here have a counterpart in tables/synthetic: 6 agree to 6 digits, "
+        "0 to 4",
+        "1 of 1 pictures are the same",
+    ]
     (run.tables() / "compare_values.csv").unlink()
+    (run.image_figures() / "fig4.png").unlink()
     MEANS[:1].to_csv(run.csv("means"), index=False)
-    numbers = compare_run(run, repository)
+    numbers, pictures = compare_run(run, repository)
     assert numbers.startswith("2 numbers and texts here")
     assert "; 4 committed ones have none: 2 agree" in numbers
+    assert pictures == "no picture here has a counterpart in figures/synthetic"
 
 
 def test_r73_what_differs_is_named_and_by_how_much(run, repository):
     other = changed(changed(MEANS, "qabf", 0.6412), "note", "y")
     few = changed(VALUES, "value", 0.75001)
-    assert agreement(run, repository, means=other, values=few).endswith(
-        ": 4 agree to 4 digits, 1 differ, at most by 0.09 % "
+    picture = PICTURE + 1 / 255
+    numbers, pictures = lines(run, repository, means=other, values=few, picture=picture)
+    assert numbers.endswith(
+        ": 4 agree to 6 digits, 0 to 4, 1 differ, at most by 0.09 % "
         "(means.csv, Synthetic, ours, qabf: 0.6412, committed 0.640625), 1 texts differ"
     )
+    same = "0 of 1 pictures are the same; most differs fig4.png, "
+    assert pictures == f"{same}1 grey levels in the mean"
+    assert lines(run, repository, picture=PICTURE[:, 1:])[1] == f"{same}of another size"
 
 
 def test_other_weights_leave_the_values_of_others(run, repository, tmp_path):
     own = tmp_path / "own.safetensors"
     own.write_bytes(b"trained here")
-    numbers = agreement(dataclasses.replace(run, weights=own), repository, kind="own")
-    assert "of other methods: 1 numbers and texts here" in numbers
+    numbers, pictures = lines(dataclasses.replace(run, weights=own), repository, kind="own")
+    assert "of other methods: 1 numbers and texts here" in numbers and "no picture" in pictures
 
 
 @pytest.mark.parametrize(
@@ -83,9 +95,9 @@ def test_a_few_real_pairs_and_another_preset_leave_values_of_single_images(
     run, repository, dataset, preset, kind
 ):
     run = dataclasses.replace(run, parts={dataset: run.parts["Synthetic"]}, preset=preset)
-    numbers = agreement(run, repository, kind, means=changed(MEANS, "qabf", 1.0))
+    numbers, pictures = lines(run, repository, kind, means=changed(MEANS, "qabf", 1.0))
     assert "only values of single images: 2 numbers and texts here" in numbers
-    assert numbers.endswith("2 agree to 4 digits")
+    assert numbers.endswith("2 agree to 6 digits, 0 to 4") and "no picture" in pictures
 
 
 def test_another_image_of_a_few_pairs_is_not_compared_with_that_of_all(run, repository):
@@ -93,7 +105,7 @@ def test_another_image_of_a_few_pairs_is_not_compared_with_that_of_all(run, repo
     values = VALUES.replace("DATFuse", "other_image")
     values.to_csv(repository / "tables" / "reference" / "compare_values.csv", index=False)
     real = dataclasses.replace(run, parts={"TNO": run.parts["Synthetic"]})
-    numbers = agreement(real, repository, "quick", values=values.assign(value=[0.9, 0.75]))
+    numbers, _ = lines(real, repository, "quick", values=values.assign(value=[0.9, 0.75]))
     assert "1 numbers and texts here" in numbers and "differ" not in numbers
 
 

@@ -110,7 +110,7 @@ def page(tmp_path):
 def test_the_report_opens_whole_with_the_verdict_first(page, request, tmp_path, kind):
     """On a screen and on a phone, of drawn scenes and of the committed values of all pairs."""
     run = request.getfixturevalue("real_run") if kind == "real" else write_run(tmp_path)
-    index = report.write_report(*run, "7 numbers agree")
+    index = report.write_report(*run, ["agreement"])
     for width in (1366, 390):
         page.set_viewport_size({"width": width, "height": 844})
         page.goto(index.as_uri())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ def statuses(steps):
     return [step.status for step in steps]
 
 
-def test_r53_raising_cell_names_notebook_heading_and_cell(checkout):
+def test_r53_raising_cell_names_notebook_heading_and_cell(checkout, capsys):
     write_notebook(checkout, "00_data", "1 + 1", "2", "## Pairs\n\ntext", "3")
     write_notebook(checkout, "01_train", "## Losses", "1 + 1", "raise ValueError('no gradient')")
     write_notebook(checkout, "02_later", "1 + 1")
@@ -54,6 +55,9 @@ def test_r53_raising_cell_names_notebook_heading_and_cell(checkout):
     left = sorted(os.listdir(OUTPUTS))
     assert left == ["00_data.ipynb", "00_data.json", "01_train.failed.ipynb"]
     assert "no gradient" in (OUTPUTS / "01_train.failed.ipynb").read_text()
+    told = re.sub(r" \d+ s:", "", capsys.readouterr().err)  # each section as it starts
+    sections = ["00_data: A 00_data", "00_data: Pairs", "01_train: A 01_train", "01_train: Losses"]
+    assert told.splitlines() == sections
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -65,7 +65,7 @@ def index(tmp_path_factory):
     (run.tables() / "table1.html").write_text(table, encoding="utf-8")
     save_image(run.image_figures() / "fig4.png", np.zeros((30, 60)))
     (run.image_figures() / "fig4.md").write_text(f"Figure 4. Rows: {EVIL}.\n")
-    return report.write_report(run, steps, "7 <numbers> agree")
+    return report.write_report(run, steps, ["7 <numbers> agree", "2 pictures differ"])
 
 
 def section(page, name):
@@ -106,7 +106,7 @@ def test_the_page_says_what_ran_on_what_and_that_drawn_scenes_leave_the_answer(i
     here = section(page, "run")
     assert "the answer above stands" in here and "synthetic scenes" in here
     assert "EfficientNet-Lite0 (ImageNet, not CLIP)" in here
-    assert "7 &lt;numbers&gt; agree." in here
+    assert "7 &lt;numbers&gt; agree." in here and "2 pictures differ." in here
     assert page.count("not testable here") <= 4  # the one on CLIP, where it is told
     claims = re.findall(r"<tr><th scope=\"row\">[^<]+</th><td><b class=\"verdict", page)
     assert len(claims) == len(pd.read_csv(report.REFERENCE / "claims.csv"))
