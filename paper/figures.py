@@ -82,8 +82,6 @@ def image_grid(
     names: Sequence[str] = (),
     *,
     width: float = TEXT_WIDTH,
-    cmap: str = "gray",
-    limits: tuple[float, float] | None = (0, 1),
 ) -> Figure:
     """Images in rows and columns.
 
@@ -92,8 +90,6 @@ def image_grid(
         columns: titles above the first row.
         names: labels left of the rows.
         width: of the figure, inches.
-        cmap: colours of (H, W) images.
-        limits: values at the ends of the colours; None for each image its own.
     """
     cell = width / len(columns)
     heights = [cell * row[0].shape[0] / row[0].shape[1] for row in rows]
@@ -104,9 +100,8 @@ def image_grid(
             layout="constrained",
         )  # fmt: skip
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-        low, high = limits or (None, None)
         for axis, image in zip(axes.flat, itertools.chain(*rows), strict=True):
-            axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, aspect="auto")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, title in zip(axes[0], columns, strict=True):
@@ -116,7 +111,7 @@ def image_grid(
     return figure
 
 
-def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS) -> Figure:
+def paired_differences(values: pd.DataFrame, ranks: pd.Series) -> Figure:
     """One panel a metric: how much each method differs from ours, image by image.
 
     A point is the mean of method − ours over the images of a dataset, its line the 95 % bootstrap
@@ -125,9 +120,8 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
     Args:
         values: columns ``dataset, name, method, metric, value``.
         ranks: index method; in each dataset the lowest is on top, what has none is left out.
-        ours: the method that all others are compared with.
     """
-    methods = ranks.drop(ours).dropna().sort_values(kind="stable").index
+    methods = ranks.drop(OURS).dropna().sort_values(kind="stable").index
     datasets, metrics = values["dataset"].unique(), values["metric"].unique()
     wide = values.pivot(index=["metric", "dataset", "name"], columns="method", values="value")
     columns, band = min(PANELS, len(metrics) + 1), len(methods) + 1
@@ -138,15 +132,9 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
             rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"
         )
         for metric, axis in zip(metrics, axes.flat, strict=False):
-            for i, dataset in enumerate(datasets):
-                _draw_differences(axis, wide.loc[(metric, dataset)], methods, ours, i * band)
-                if i:
-                    axis.axhline(i * band - 1, color="0.8", lw=0.6)
-            axis.axvline(0, color="black", lw=0.8, zorder=0)
+            _draw_metric(axis, wide.loc[metric], datasets, methods)
             is_lower = METRICS[metric].direction == "lower"
             axis.set_title(METRICS[metric].title + ", axis reversed" * is_lower)
-            axis.tick_params(axis="y", length=0, labelrotation=90)
-            axis.locator_params(axis="x", nbins=4)
             if is_lower:
                 axis.invert_xaxis()
         axes[0, 0].set_yticks((np.arange(len(datasets)) + 0.5) * band - 1, datasets, va="center")
@@ -160,24 +148,31 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
     return figure
 
 
-def _draw_differences(
-    axis: Axes, of_images: pd.DataFrame, methods: Sequence[str], ours: str, first: int
+def _draw_metric(
+    axis: Axes, of_images: pd.DataFrame, datasets: Sequence[str], methods: Sequence[str]
 ) -> None:
-    """A point and a line a method, from row ``first`` on; ``of_images`` has a column a method."""
-    for row, method in enumerate(methods, first):
-        mean, low, high, _ = interval((of_images[method] - of_images[ours]).to_numpy())
-        style = _point(method)
-        axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
-        axis.plot(mean, row, **style)
+    """A point and a line a dataset and method; ``of_images`` has a column a method."""
+    band = len(methods) + 1
+    for i, dataset in enumerate(datasets):
+        for row, method in enumerate(methods, i * band):
+            change = of_images.loc[dataset, method] - of_images.loc[dataset, OURS]
+            mean, low, high, _ = interval(change.to_numpy())
+            style = _point(method)
+            axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
+            axis.plot(mean, row, **style)
+        if i:
+            axis.axhline(i * band - 1, color="0.8", lw=0.6)
+    axis.axvline(0, color="black", lw=0.8, zorder=0)
+    axis.tick_params(axis="y", length=0, labelrotation=90)
+    axis.locator_params(axis="x", nbins=4)
 
 
 def _point(method: str) -> dict[str, object]:
     _, colour, marker = look_of(method)
-    is_open = colour == GROUPS["classical"]
-    style = {"color": colour, "marker": marker, "ls": "", "ms": 4}
-    if is_open:
+    style = {"color": colour, "marker": marker, "ls": "", "ms": 4, "mew": 0.3, "mec": "white"}
+    if colour == GROUPS["classical"]:  # an open marker
         return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
-    return style | {"mew": 0.3, "mec": "white"}
+    return style
 
 
 def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:
@@ -207,14 +202,12 @@ def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figur
     return figure
 
 
-def training_curves(logs: pd.DataFrame | Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Loss terms and validation loss against the step, of one training or of several.
+def training_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss terms and validation loss against the step, trainings side by side.
 
     Args:
-        logs: title → log with columns of `fusionlib.training.LOG_COLUMNS`, side by side; or one.
-        title: above that of one log.
+        logs: title → log with columns of `fusionlib.training.LOG_COLUMNS`.
     """
-    logs = logs if isinstance(logs, Mapping) else {title: logs}
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(logs), figsize=(TEXT_WIDTH, 2.6), squeeze=False, sharey=True,

@@ -31,10 +31,13 @@ def paired(methods=("average", "DATFuse", "ours"), metrics=("ag", "qcv"), datase
     return figures.paired_differences(values, ranks)
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_equal_figures_are_equal_files(tmp_path, suffix):
-    one, two = (figures.save_figure(paired(), tmp_path / n, "chart", (suffix,))[0] for n in "ab")
-    assert one.read_bytes() == two.read_bytes()
+def test_equal_figures_are_equal_files_and_a_name_is_no_formula(tmp_path):
+    name, formats = r"$\frac$ & _x_", ("png", "svg", "pdf")
+    one, two = (
+        figures.save_figure(paired([name, "ours"], ["ag"], [name]), tmp_path / n, "chart", formats)
+        for n in "ab"
+    )
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
 def test_points_are_mean_differences_to_ours_with_their_intervals_and_better_is_left():
@@ -102,7 +105,6 @@ def test_trainings_stand_side_by_side_with_validation_where_there_is_one():
         assert lines[label].get_xdata().tolist() == shown.index.tolist()
         assert lines[label].get_ydata().tolist() == shown.tolist()
     assert [len(line.get_xdata()) for line in older.lines] == [10, 10, 10, 1, 0]
-    assert figures.training_curves(log, "alone").axes[0].get_title() == "alone"
 
 
 def test_bars_have_one_panel_for_each_title_one_legend_and_the_colours_of_the_drawings():
@@ -115,9 +117,3 @@ def test_bars_have_one_panel_for_each_title_one_legend_and_the_colours_of_the_dr
     colours = [bars.patches[0].get_facecolor() for bars in figure.axes[0].containers]
     assert same_color(colours, [figures.INFRARED, figures.VISIBLE])
     assert not figures.channel_bars({"one": {"a": np.ones(3)}}, "weight").legends
-
-
-def test_r52_a_name_is_no_formula(tmp_path):
-    name = r"$\frac$ & _x_"
-    figure = paired([name, "ours"], ["ag"], [name])
-    assert figures.save_figure(figure, tmp_path, "f")[0].is_file()
