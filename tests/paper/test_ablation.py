@@ -1,5 +1,4 @@
 import dataclasses
-import re
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,7 @@ from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import SHIPPED, load_weights, save_weights
 from paper import ablation
-from paper.reported import OURS, TITLES, read_reported, title_of
-from paper.tables import CELLS, MEASURED, PaperTable, write_paper_table
+from paper.reported import OURS, read_reported, title_of
 
 RECORD = {"config": {"steps": 8, "crop": 96, "seed": 0, "network": {}}, "steps": 6, "of_steps": 8}
 
@@ -208,16 +206,3 @@ def test_differences_are_gains_of_the_full_model_in_percent_for_all_18_cells():
     assert both["here %"].to_list() == pytest.approx([-5, -5, -5, 5, -5, 5])
     assert both["same sign"].to_list() == ["no", "no", "no", "yes", "no", "no"]
     assert both["p"].to_list() == pytest.approx([0.01 * i for i in range(6)])
-
-
-def test_a_missing_variant_has_a_row_that_says_so(tmp_path):
-    cells = pd.DataFrame(
-        [("MSRS", 8, "paper", OURS, MEASURED, metric, 1.0, 0.9, 1.1, np.nan) for metric in PAPER],
-        columns=CELLS,
-    )
-    found = ablation.add_missing(cells, "MSRS", {"without_cii": "…"})
-    write_paper_table(PaperTable(found, 4, "Ablation", TITLES, ()), tmp_path)
-    lines = (tmp_path / "table4.md").read_text().splitlines()
-    (line,) = (line for line in lines if "w/o CII" in line)
-    assert "not trained by this recipe" in line and not re.search(r"\d", line.replace("MSRS", ""))
-    assert lines.index(line) < next(i for i, text in enumerate(lines) if "ours" in text)
