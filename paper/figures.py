@@ -206,7 +206,7 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
     """Loss terms and validation loss against the step, trainings side by side.
 
     Args:
-        logs: title → log with columns of `fusionlib.training.LOG_COLUMNS`.
+        logs: title → log with the columns `fusionlib.training.LOG_COLUMNS`.
     """
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -216,12 +216,9 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
         for axis, (name, log) in zip(axes[0], logs.items(), strict=True):
             smooth = max(1, len(log) // 50)
             for column, (label, style) in CURVES.items():
-                if column.startswith("val"):
-                    shown = log.dropna(subset=column) if column in log else log[:0]
-                    axis.plot(shown["step"], shown.get(column, []), label=label, **style)
-                else:
-                    mean = log[column].rolling(smooth, 1).mean()
-                    axis.plot(log["step"], mean, label=label, **style)
+                is_rare = column.startswith("val")  # not at every step
+                shown = log[column].dropna() if is_rare else log[column].rolling(smooth, 1).mean()
+                axis.plot(log["step"][shown.index], shown, label=label, **style)
             axis.set(xlabel=f"step (losses: mean of {smooth})", yscale="log", title=name)
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
