@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -60,20 +59,18 @@ CURVES = {  # column of the log → label, style
 }
 
 
-class Look(NamedTuple):
-    """How a method is called and drawn: its group has the colour, itself the marker."""
+def look_of(method: str) -> dict[str, object]:
+    """Style of a method's point: its group has the colour, itself the marker.
 
-    title: str
-    colour: str
-    marker: str
-
-
-def look_of(method: str) -> Look:
-    """The look of a method; one that nobody knows is called by its key, as an additional one."""
+    A method that nobody knows looks like an additional one.
+    """
     known = METHODS.get(method)
-    colour = GROUPS[known.group if known else "additional"]
-    colour = "black" if method in TITLES else colour
-    return Look(title_of(method), colour, MARKERS.get(method, "*"))
+    group = known.group if known else "additional"
+    colour = "black" if method in TITLES else GROUPS[group]
+    style = {"color": colour, "marker": MARKERS.get(method, "*"), "ls": "", "ms": 4}
+    if group == "classical":  # an open marker
+        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
+    return style | {"mew": 0.3, "mec": "white"}
 
 
 def image_grid(
@@ -141,7 +138,7 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series) -> Figure:
         axes[0, 0].set_ylim(len(datasets) * band - 1, -1)
         for axis in axes.flat[len(metrics) :]:
             axis.axis("off")
-        handles = [Line2D([], [], label=look_of(m).title, **_point(m)) for m in methods]
+        handles = [Line2D([], [], label=title_of(m), **look_of(m)) for m in methods]
         axes[-1, -1].legend(handles=handles, loc="center", title="top to bottom, by mean rank")
         figure.supxlabel("method − ours, mean over the images and its 95 % interval; "
                          "left of 0 ours is better", fontsize=8)  # fmt: skip
@@ -157,7 +154,7 @@ def _draw_metric(
         for row, method in enumerate(methods, i * band):
             change = of_images.loc[dataset, method] - of_images.loc[dataset, OURS]
             mean, low, high, _ = interval(change.to_numpy())
-            style = _point(method)
+            style = look_of(method)
             axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
             axis.plot(mean, row, **style)
         if i:
@@ -165,14 +162,6 @@ def _draw_metric(
     axis.axvline(0, color="black", lw=0.8, zorder=0)
     axis.tick_params(axis="y", length=0, labelrotation=90)
     axis.locator_params(axis="x", nbins=4)
-
-
-def _point(method: str) -> dict[str, object]:
-    _, colour, marker = look_of(method)
-    style = {"color": colour, "marker": marker, "ls": "", "ms": 4, "mew": 0.3, "mec": "white"}
-    if colour == GROUPS["classical"]:  # an open marker
-        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
-    return style
 
 
 def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:
