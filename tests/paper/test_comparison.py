@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import wilcoxon
+from test_tables import REFERENCE, assert_as_committed
 from torch import nn
 
 from fusionlib import evaluation, statistics
@@ -17,7 +18,6 @@ from fusionlib.baselines.results import RELATED
 from fusionlib.datasets import SYNTHETIC, Pair
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import ImageError, MetricError, PairError
-from fusionlib.files import REPOSITORY
 from fusionlib.images import luma8, save_image
 from fusionlib.inference import Fuser
 from fusionlib.metrics import PAPER
@@ -30,7 +30,6 @@ from paper.reported import ELSEWHERE, OWN, read_reported, rivals_printed, title_
 from paper.run import Run
 from paper.tables import as_markdown, write_paper_table
 
-REFERENCE = REPOSITORY / "tables" / "reference"
 NAMES = ("x", "y")
 SHAPE = (48, 64)  # enough for every metric
 AG = "ag"
@@ -322,4 +321,4 @@ def test_committed_tables_come_out_of_committed_statistics_byte_by_byte(
     notes = [html.unescape(note) for note in re.findall("<p>(.*)</p>", page)][len(explained) :]
     table = comparison.compose_table(cells, number, caption, entries, notes)
     for path in write_paper_table(table, tmp_path):
-        assert path.read_bytes() == (REFERENCE / path.name).read_bytes()
+        assert_as_committed(path)
