@@ -50,13 +50,13 @@ Frames = dict[str, pd.DataFrame]  # values and statistics by the name of their f
 Row = tuple[str, str, str, str, str, str]
 
 
-def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
+def find_tables(run: Run) -> Path:
     """Folder of the tables of a run; of the published ones if it has none and they fit.
 
     Published tables fit if their records name the weights of this run: others were made with
     other weights, and perhaps another encoder.
     """
-    published, here = repository / "tables" / run.label, run.tables()
+    published, here = REPOSITORY / "tables" / run.label, run.tables()
     if all((here / f"{name}.csv").is_file() for name in FILES):
         return here
     steps = read_json(published / "provenance.json").get("steps", {})

@@ -6,7 +6,6 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from paper.figures import TEXT_WIDTH, image_grid
 from paper.reported import OURS, OWN, rivals_printed
 
 ZOOMS = REPOSITORY / "data" / "zooms.csv"
-ZOOM_COLUMNS = ["figure", "dataset", "name", "x", "y", "width", "height"]
 ZOOM_COLOURS = ("#ff4b00", "#00b4ff")  # apart for every kind of colour vision
 WIDTH, GAP, LINE = 600, 14, 7  # pixels: of a picture, between its parts, of a frame
 LEAST_WIDTH = 0.8  # of a column, inches
@@ -49,20 +47,16 @@ class Scene:
     zooms: Sequence[tuple[int, int, int, int]] = ()
 
 
-def read_zooms(figure: int, path: Path | str = ZOOMS) -> dict[tuple[str, str], list[tuple]]:
-    """Scenes of a figure of the paper, and what is enlarged of them.
-
-    Args:
-        figure: 4, 5, 6 or 7.
-        path: CSV with the columns `ZOOM_COLUMNS`, two lines a scene, in pixels.
+def read_zooms(figure: int) -> dict[tuple[str, str], list[tuple]]:
+    """Scenes of a figure of the paper, 4 to 7, and what is enlarged of them.
 
     Returns:
-        (dataset, name) → its two regions (x, y, width, height), in the order of the file.
+        (dataset, name) → its two regions (x, y, width, height) in pixels, in the order of `ZOOMS`.
     """
-    frame = pd.read_csv(path, dtype={"dataset": str, "name": str}, keep_default_na=False)
+    frame = pd.read_csv(ZOOMS, dtype={"dataset": str, "name": str}, keep_default_na=False)
     scenes = frame[frame["figure"] == figure].groupby(["dataset", "name"], sort=False)
     return {
-        scene: list(lines[ZOOM_COLUMNS[3:]].itertuples(index=False, name=None))
+        scene: list(lines[["x", "y", "width", "height"]].itertuples(index=False, name=None))
         for scene, lines in scenes
     }
 

@@ -249,20 +249,21 @@ def test_drawn_scenes_test_no_claim(frames):
     assert set(judged(frames)["verdict"]) == {UNTESTED}
 
 
-def test_published_tables_of_other_weights_are_never_used(tmp_path):
+def test_published_tables_of_other_weights_are_never_used(tmp_path, monkeypatch):
     def run_with(weights):
         path = tmp_path / weights
         path.write_bytes(weights.encode())
         return SimpleNamespace(label="quick", weights=path, tables=lambda: tmp_path / "run")
 
+    monkeypatch.setattr(claims, "REPOSITORY", tmp_path)
     mine, other = run_with("mine"), run_with("other")
     published = tmp_path / "tables" / "quick"
     published.mkdir(parents=True)
-    assert claims.find_tables(mine, tmp_path) == tmp_path / "run"
+    assert claims.find_tables(mine) == tmp_path / "run"
     record = {"steps": {"05": {"weights": {"sha256": hashlib.sha256(b"mine").hexdigest()}}}}
     (published / "provenance.json").write_text(json.dumps(record), encoding="utf-8")
-    assert claims.find_tables(mine, tmp_path) == published
-    assert claims.find_tables(other, tmp_path) == tmp_path / "run"
+    assert claims.find_tables(mine) == published
+    assert claims.find_tables(other) == tmp_path / "run"
 
 
 def test_missing_tables_name_the_notebooks(tmp_path, frames):
