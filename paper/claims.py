@@ -28,10 +28,8 @@ NUMBERS = ["method", "dataset", "metric", *JUDGED]
 RELATIVE = ["method", "rival", "dataset", "metric", *JUDGED]
 BESIDE = ("SeAFusion", "maximum", "laplacian")  # what the same numbers take without CLIP
 KEYS = ["dataset", "metric", "method"]
-VERDICTS = HOLDS, PARTLY, NOT, NO_EFFECT, UNTRAINED, UNTESTABLE = (
-    "holds", "in part", "does not hold", "no effect shown", ablation.NOT_TRAINED,
-    "not testable here",
-)  # fmt: skip
+HOLDS, PARTLY, NOT = "holds", "in part", "does not hold"
+NO_EFFECT, UNTESTABLE = "no effect shown", "not testable here"
 CLAIMS = ["claim", "where", "paper", "here", "verdict", "why"]
 FILES = ("compare_values", "generalise_values", "brightness_values", "statistics",
          "generalise_statistics", "table4_statistics", "encoder_statistics")  # fmt: skip
@@ -52,13 +50,13 @@ Frames = dict[str, pd.DataFrame]  # values and statistics by the name of their f
 Row = tuple[str, str, str, str, str, str]
 
 
-def find_tables(run: Run, repository: Path = REPOSITORY) -> Path:
+def find_tables(run: Run) -> Path:
     """Folder of the tables of a run; of the published ones if it has none and they fit.
 
     Published tables fit if their records name the weights of this run: others were made with
     other weights, and perhaps another encoder.
     """
-    published, here = repository / "tables" / run.label, run.tables()
+    published, here = REPOSITORY / "tables" / run.label, run.tables()
     if all((here / f"{name}.csv").is_file() for name in FILES):
         return here
     steps = read_json(published / "provenance.json").get("steps", {})
@@ -123,14 +121,13 @@ def judge_numbers(frames: Frames, methods: tuple[str, ...] = OWN) -> pd.DataFram
     Returns:
         Columns `NUMBERS`: 30 rows a method, five datasets and six metrics, measured or not.
     """
-    found, rows = measured_numbers(frames).set_index(KEYS), []
+    found, rows = measured_numbers(frames).set_index(KEYS)[["mean", "low", "high", "n"]], []
     for method in methods:
-        for (dataset, metric, of), paper in reported_numbers().items():
-            if of == OURS:
-                key = (dataset, metric, method)
-                here = found.loc[key, ["mean", "low", "high", "n"]] if key in found.index else None
-                judged = judge(paper, here, METRICS[metric].direction)
-                rows.append((method, dataset, metric, *judged))
+        for (dataset, metric), paper in reported_numbers().xs(OURS, level="method").items():
+            key = (dataset, metric, method)
+            here = found.loc[key] if key in found.index else None
+            judged = judge(paper, here, METRICS[metric].direction)
+            rows.append((method, dataset, metric, *judged))
     return pd.DataFrame(rows, columns=NUMBERS)
 
 
@@ -162,22 +159,20 @@ def judge_relative(frames: Frames) -> pd.DataFrame:
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float, int]:
     """Ratio of two means over the same n images, its 95 % interval, and n; NaN where undefined."""
-    n = len(above)
+    n, low, high = len(above), np.nan, np.nan
     if not (above.mean() > 0 and below.mean() > 0):  # a mean of SCD may be negative; or NaN
-        return np.nan, np.nan, np.nan, n
-    ratio = above.mean() / below.mean()
-    if n < 2:
-        return ratio, np.nan, np.nan, n
-    found = stats.bootstrap(
-        (above, below),
-        lambda a, b, axis: a.mean(axis) / b.mean(axis),
-        paired=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return ratio, float(found.low), float(found.high), n
+        return np.nan, low, high, n
+    if n > 1:
+        low, high = stats.bootstrap(
+            (above, below),
+            lambda a, b, axis: a.mean(axis) / b.mean(axis),
+            paired=True,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return above.mean() / below.mean(), low, high, n
 
 
 def overview(frames: Frames, relative: pd.DataFrame) -> pd.DataFrame:
@@ -190,8 +185,7 @@ def overview(frames: Frames, relative: pd.DataFrame) -> pd.DataFrame:
     """
     numbers = judge_numbers(frames, (*OWN, *BESIDE)).assign(against="the paper's numbers")
     rivals = ", ".join(relative["rival"].unique())
-    leads = relative.assign(against=f"the paper's lead over {rivals}")
-    judged = pd.concat([numbers, leads])
+    judged = pd.concat([numbers, relative.assign(against=f"the paper's lead over {rivals}")])
     flags = pd.DataFrame({verdict: judged["verdict"] == verdict for verdict in OUTCOMES})
     flags = flags.assign(reaches=judged["reaches"] == "yes", cells=True)
     return flags.groupby([judged["against"], judged["method"]], sort=False).sum()
@@ -252,44 +246,48 @@ def _place_claim(
     place: int, is_all: bool,
 ) -> Row:  # fmt: skip
     """In how many cells ours is first, or second, among the paper's methods that were measured."""
+
+    def count(places: pd.Series) -> str:
+        return f"{(places <= place).sum()} of {len(places)}"
+
     paper = reported_numbers(numbers)
     paper = paper[paper.index.isin(metrics, level="metric")]
     here = measured_numbers(frames).set_index(KEYS)["mean"]
     here = here[here.index.isin(paper.index)]
-    present = here.index.unique("method")
-    title, theirs = "first" if place == 1 else "first or second", _places(paper)
-    in_paper = f"{title} in {(theirs <= place).sum()} of {len(theirs)}"
-    if len(present) < 2:
-        return claim, where, in_paper, "–", UNTESTABLE, NO_RIVAL
-    ours, why = _places(here), []
-    count, total = int((ours <= place).sum()), len(ours)
-    verdict = _judge_count(count, total, is_all)
+    rivals = here.index.unique("method").drop(OURS, errors="ignore")
+    title = "first in" if place == 1 else "first or second in"
+    row = (claim, where, f"{title} {count(_places(paper))}")
+    if rivals.empty:
+        return *row, "–", UNTESTABLE, NO_RIVAL
+    places, why = _places(here), []
+    verdict = _judge_count((places <= place).sum(), len(places), is_all)
     order = paper.xs(OURS, level="method").index
-    if behind := [f"{d} {METRICS[m].symbol}" for d, m in order if ours.get((d, m), 0) > place]:
+    if behind := [f"{d} {METRICS[m].symbol}" for d, m in order if places.get((d, m), 0) > place]:
         why.append(f"not in {', '.join(behind)}")
     if len(here) < len(paper):  # no more can be said
         verdict = PARTLY if verdict == HOLDS else verdict
         same = _places(paper[paper.index.isin(here.index)])
-        rivals = ", ".join(present.drop(OURS))
-        why.append(f"only against {rivals} (the paper: {(same <= place).sum()} of {len(same)})")
-    return claim, where, in_paper, f"{title} in {count} of {total}", verdict, "; ".join(why)
+        why.append(f"only against {', '.join(rivals)} (the paper: {count(same)})")
+    return *row, f"{title} {count(places)}", verdict, "; ".join(why)
 
 
 def _luma_claim(values: pd.DataFrame, metric: str) -> Row:
     """Whether the mean (brightness) or standard deviation (contrast) of our luma is higher."""
     row = (LUMA[metric], "4.4.1, Figures 4, 5", "no number")
     paper = reported_numbers((1, 2)).index
-    means = values[values["metric"] == metric].groupby(["method", "dataset"])["value"]
-    means = means.mean(skipna=False).unstack().dropna()
-    means = means.loc[means.index.isin(paper.levels[2]), means.columns.isin(paper.levels[0])]
-    if means.empty or len(means) < 2:
+    values = values[
+        (values["metric"] == metric)
+        & values["method"].isin(paper.unique("method"))
+        & values["dataset"].isin(paper.unique("dataset"))
+    ]
+    means = values.groupby(["method", "dataset"])["value"].mean(skipna=False).unstack().dropna()
+    if len(means) < 2:
         return *row, "–", UNTESTABLE, NO_RIVAL
     higher = means.loc[OURS] > means.drop(OURS)
-    count, total = int(higher.sum(axis=None)), higher.size
-    why = ", ".join(
-        f"{m}: on {n} of {higher.shape[1]} datasets" for m, n in higher.sum(axis=1).items()
-    )
-    return *row, f"in {count} of {total} comparisons", _judge_count(count, total, True), why
+    count, (_, on) = int(higher.sum(axis=None)), higher.shape
+    why = ", ".join(f"{m}: on {n} of {on} datasets" for m, n in higher.sum(axis=1).items())
+    verdict = _judge_count(count, higher.size, True)
+    return *row, f"in {count} of {higher.size} comparisons", verdict, why
 
 
 def _part_claim(statistics: pd.DataFrame, part: str, claim: str, where: str, is_all: bool) -> Row:
@@ -301,7 +299,7 @@ def _part_claim(statistics: pd.DataFrame, part: str, claim: str, where: str, is_
     if set(statistics["dataset"]) != {dataset}:
         return *row, "–", UNTESTABLE, f"not measured on {dataset}"
     if part not in set(statistics["method"]):
-        return *row, "–", UNTRAINED, "no weights of this variant"
+        return *row, "–", ablation.NOT_TRAINED, "no weights of this variant"
     return *row, *judge_paired(statistics, OURS, part, is_all)
 
 
@@ -335,16 +333,15 @@ def judge_paired(
 
 def _semantics_claim(statistics: pd.DataFrame, encoder: str) -> Row:
     """Whether the right features of the encoder are better than those of another image."""
-    row = ("CLIP's semantics guide the fusion", "3.2, 3.3", "no number")
     groups = statistics.groupby("dataset", sort=False)
     found = {d: judge_paired(group, "real", "other_image") for d, group in groups}
     counts = ", ".join(f"{dataset} {count}" for dataset, (count, _, _) in found.items())
     here = f"with the right features, not another image's: {counts}"
     why = "; ".join(f"{dataset}: {v}, {tests}" for dataset, (_, v, tests) in found.items())
-    several = {verdict for _, verdict, _ in found.values()}
-    verdict = several.pop() if len(several) == 1 else PARTLY
+    verdicts = {verdict for _, verdict, _ in found.values()}
+    verdict = verdicts.pop() if len(verdicts) == 1 else PARTLY
     if not encoder.startswith("CLIP"):
         verdict, why = UNTESTABLE, f"the encoder is {encoder}; with it, {why}"
     elif not set(found) <= set(reported_numbers().index.levels[0]):
         verdict, why = UNTESTABLE, "measured on drawn scenes only"
-    return *row, here, verdict, why
+    return "CLIP's semantics guide the fusion", "3.2, 3.3", "no number", here, verdict, why

@@ -146,11 +146,8 @@ def check_results(entries: Mapping[str, Entry], tests: Tests) -> list[str]:
     warnings = []
     elsewhere = [entry for entry in entries.values() if entry.fuse is None]
     for entry, dataset in itertools.product(elsewhere, tests):
-        images, pairs, is_known = (
-            fused_images(entry, dataset),
-            tests[dataset],
-            entry.group == "related",
-        )
+        images, pairs = fused_images(entry, dataset), tests[dataset]
+        is_known = entry.group == "related"
         lacking = [pair.name for pair in pairs if pair.name not in images]
         if len(lacking) == len(pairs) and not is_known:
             warnings.append(f"{entry.name}: no image of {dataset}, so no measured row there")

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -60,20 +59,18 @@ CURVES = {  # column of the log → label, style
 }
 
 
-class Look(NamedTuple):
-    """How a method is called and drawn: its group has the colour, itself the marker."""
+def look_of(method: str) -> dict[str, object]:
+    """Style of a method's point: its group has the colour, itself the marker.
 
-    title: str
-    colour: str
-    marker: str
-
-
-def look_of(method: str) -> Look:
-    """The look of a method; one that nobody knows is called by its key, as an additional one."""
+    A method that nobody knows looks like an additional one.
+    """
     known = METHODS.get(method)
-    colour = GROUPS[known.group if known else "additional"]
-    colour = "black" if method in TITLES else colour
-    return Look(title_of(method), colour, MARKERS.get(method, "*"))
+    group = known.group if known else "additional"
+    colour = "black" if method in TITLES else GROUPS[group]
+    style = {"color": colour, "marker": MARKERS.get(method, "*"), "ls": "", "ms": 4}
+    if group == "classical":  # an open marker
+        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
+    return style | {"mew": 0.3, "mec": "white"}
 
 
 def image_grid(
@@ -82,8 +79,6 @@ def image_grid(
     names: Sequence[str] = (),
     *,
     width: float = TEXT_WIDTH,
-    cmap: str = "gray",
-    limits: tuple[float, float] | None = (0, 1),
 ) -> Figure:
     """Images in rows and columns.
 
@@ -92,8 +87,6 @@ def image_grid(
         columns: titles above the first row.
         names: labels left of the rows.
         width: of the figure, inches.
-        cmap: colours of (H, W) images.
-        limits: values at the ends of the colours; None for each image its own.
     """
     cell = width / len(columns)
     heights = [cell * row[0].shape[0] / row[0].shape[1] for row in rows]
@@ -104,9 +97,8 @@ def image_grid(
             layout="constrained",
         )  # fmt: skip
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-        low, high = limits or (None, None)
         for axis, image in zip(axes.flat, itertools.chain(*rows), strict=True):
-            axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, aspect="auto")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, title in zip(axes[0], columns, strict=True):
@@ -116,7 +108,7 @@ def image_grid(
     return figure
 
 
-def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS) -> Figure:
+def paired_differences(values: pd.DataFrame, ranks: pd.Series) -> Figure:
     """One panel a metric: how much each method differs from ours, image by image.
 
     A point is the mean of method − ours over the images of a dataset, its line the 95 % bootstrap
@@ -125,9 +117,8 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
     Args:
         values: columns ``dataset, name, method, metric, value``.
         ranks: index method; in each dataset the lowest is on top, what has none is left out.
-        ours: the method that all others are compared with.
     """
-    methods = ranks.drop(ours).dropna().sort_values(kind="stable").index
+    methods = ranks.drop(OURS).dropna().sort_values(kind="stable").index
     datasets, metrics = values["dataset"].unique(), values["metric"].unique()
     wide = values.pivot(index=["metric", "dataset", "name"], columns="method", values="value")
     columns, band = min(PANELS, len(metrics) + 1), len(methods) + 1
@@ -138,46 +129,39 @@ def paired_differences(values: pd.DataFrame, ranks: pd.Series, ours: str = OURS)
             rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"
         )
         for metric, axis in zip(metrics, axes.flat, strict=False):
-            for i, dataset in enumerate(datasets):
-                _draw_differences(axis, wide.loc[(metric, dataset)], methods, ours, i * band)
-                if i:
-                    axis.axhline(i * band - 1, color="0.8", lw=0.6)
-            axis.axvline(0, color="black", lw=0.8, zorder=0)
+            _draw_metric(axis, wide.loc[metric], datasets, methods)
             is_lower = METRICS[metric].direction == "lower"
             axis.set_title(METRICS[metric].title + ", axis reversed" * is_lower)
-            axis.tick_params(axis="y", length=0, labelrotation=90)
-            axis.locator_params(axis="x", nbins=4)
             if is_lower:
                 axis.invert_xaxis()
         axes[0, 0].set_yticks((np.arange(len(datasets)) + 0.5) * band - 1, datasets, va="center")
         axes[0, 0].set_ylim(len(datasets) * band - 1, -1)
         for axis in axes.flat[len(metrics) :]:
             axis.axis("off")
-        handles = [Line2D([], [], label=look_of(m).title, **_point(m)) for m in methods]
+        handles = [Line2D([], [], label=title_of(m), **look_of(m)) for m in methods]
         axes[-1, -1].legend(handles=handles, loc="center", title="top to bottom, by mean rank")
         figure.supxlabel("method − ours, mean over the images and its 95 % interval; "
                          "left of 0 ours is better", fontsize=8)  # fmt: skip
     return figure
 
 
-def _draw_differences(
-    axis: Axes, of_images: pd.DataFrame, methods: Sequence[str], ours: str, first: int
+def _draw_metric(
+    axis: Axes, of_images: pd.DataFrame, datasets: Sequence[str], methods: Sequence[str]
 ) -> None:
-    """A point and a line a method, from row ``first`` on; ``of_images`` has a column a method."""
-    for row, method in enumerate(methods, first):
-        mean, low, high, _ = interval((of_images[method] - of_images[ours]).to_numpy())
-        style = _point(method)
-        axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
-        axis.plot(mean, row, **style)
-
-
-def _point(method: str) -> dict[str, object]:
-    _, colour, marker = look_of(method)
-    is_open = colour == GROUPS["classical"]
-    style = {"color": colour, "marker": marker, "ls": "", "ms": 4}
-    if is_open:
-        return style | {"mew": 0.8, "mec": colour, "mfc": "white"}
-    return style | {"mew": 0.3, "mec": "white"}
+    """A point and a line a dataset and method; ``of_images`` has a column a method."""
+    band = len(methods) + 1
+    for i, dataset in enumerate(datasets):
+        for row, method in enumerate(methods, i * band):
+            change = of_images.loc[dataset, method] - of_images.loc[dataset, OURS]
+            mean, low, high, _ = interval(change.to_numpy())
+            style = look_of(method)
+            axis.plot([low, high], [row, row], color=style["color"], lw=0.8)
+            axis.plot(mean, row, **style)
+        if i:
+            axis.axhline(i * band - 1, color="0.8", lw=0.6)
+    axis.axvline(0, color="black", lw=0.8, zorder=0)
+    axis.tick_params(axis="y", length=0, labelrotation=90)
+    axis.locator_params(axis="x", nbins=4)
 
 
 def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figure:
@@ -207,14 +191,12 @@ def channel_bars(panels: dict[str, dict[str, np.ndarray]], ylabel: str) -> Figur
     return figure
 
 
-def training_curves(logs: pd.DataFrame | Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Loss terms and validation loss against the step, of one training or of several.
+def training_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss terms and validation loss against the step, trainings side by side.
 
     Args:
-        logs: title → log with columns of `fusionlib.training.LOG_COLUMNS`, side by side; or one.
-        title: above that of one log.
+        logs: title → log with the columns `fusionlib.training.LOG_COLUMNS`.
     """
-    logs = logs if isinstance(logs, Mapping) else {title: logs}
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(logs), figsize=(TEXT_WIDTH, 2.6), squeeze=False, sharey=True,
@@ -223,12 +205,9 @@ def training_curves(logs: pd.DataFrame | Mapping[str, pd.DataFrame], title: str 
         for axis, (name, log) in zip(axes[0], logs.items(), strict=True):
             smooth = max(1, len(log) // 50)
             for column, (label, style) in CURVES.items():
-                if column.startswith("val"):
-                    shown = log.dropna(subset=column) if column in log else log[:0]
-                    axis.plot(shown["step"], shown.get(column, []), label=label, **style)
-                else:
-                    mean = log[column].rolling(smooth, 1).mean()
-                    axis.plot(log["step"], mean, label=label, **style)
+                is_rare = column.startswith("val")  # not at every step
+                shown = log[column].dropna() if is_rare else log[column].rolling(smooth, 1).mean()
+                axis.plot(log["step"][shown.index], shown, label=label, **style)
             axis.set(xlabel=f"step (losses: mean of {smooth})", yscale="log", title=name)
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")

@@ -5,7 +5,6 @@ outside (names, notes) is escaped for each.
 """
 
 import html
-import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,12 @@ PART, SAME = "measured in part", "ours, same pairs"  # of images of a part of th
 HEADINGS = {"related": "related methods, published images"}  # above a group
 LABELS = ["dataset", "method", "row"]  # columns before n and the metrics
 DAGGER = "†"  # significantly different from ours
-PLACES = ("", "place1", "place2", "place3")
 # marks of a cell: the best three, rows that are not measured, intervals; classes in HTML
-MARKDOWN = dict(zip(PLACES, ("{}", "**{}**", "<ins>{}</ins>", "*{}*"), strict=True))
-MARKDOWN |= {"reported": "<sub>{}</sub>", "interval": "<sub>{}</sub>"}
+PLACES = ("", "place1", "place2", "place3")
+MARKDOWN = {
+    "": "{}", "place1": "**{}**", "place2": "<ins>{}</ins>", "place3": "*{}*",
+    "reported": "<sub>{}</sub>", "interval": "<sub>{}</sub>",
+}  # fmt: skip
 LATEX = {  # commands, as Styler nests them
     "": "",
     "place1": "textcolor: [HTML]{C00000}--rwrap; textbf: --rwrap",
@@ -69,25 +70,19 @@ def mean_table(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.
     for (dataset, metric), group in frame.groupby(["dataset", "metric"]):
         if group.groupby("method")["name"].agg(frozenset).nunique() > 1:
             raise ValueError(f"{dataset}, {metric}: the methods have values for different images")
-    grouped = frame.groupby(["dataset", "method", "metric"], sort=False)
+    sizes = frame.groupby("dataset", sort=False)["name"].nunique()
+    frame = frame.assign(n=frame["dataset"].map(sizes))
+    grouped = frame.groupby(["dataset", "n", "method", "metric"], sort=False)
     means = grouped["value"].agg(lambda values: values.mean(skipna=False)).unstack("metric")
-    order = itertools.product(frame["dataset"].unique(), methods or frame["method"].unique())
+    order = [(d, n, m) for d, n in sizes.items() for m in methods or frame["method"].unique()]
     table = means.loc[[key for key in order if key in means.index], frame["metric"].unique()]
-    sizes = frame.groupby("dataset")["name"].nunique()
-    n = sizes[table.index.get_level_values("dataset")].rename("n")
-    table = table.set_index(pd.Index(n), append=True).reorder_levels(["dataset", "n", "method"])
-    table.attrs["undefined"] = [
-        _undefined(key, group) for key, group in grouped if group["value"].isna().any()
-    ]
+    table.attrs["undefined"] = []
+    for (dataset, n, method, metric), group in grouped:
+        if missing := int(group["value"].isna().sum()):
+            why = "; ".join(sorted(set(group.get("reason", ())) - {""}))
+            text = f"{dataset}, {method}, {metric}: {missing} of {n} values undefined"
+            table.attrs["undefined"].append(f"{text} ({why})" if why else text)
     return table.rename_axis(columns=None)
-
-
-def _undefined(key: tuple, group: pd.DataFrame) -> str:
-    """Why a cell has no mean."""
-    missing = group[group["value"].isna()]
-    reasons = "; ".join(sorted(set(missing.get("reason", ())) - {""}))
-    counts = f"{len(missing)} of {len(group)} values undefined"
-    return f"{', '.join(key)}: {counts}" + (f" ({reasons})" if reasons else "")
 
 
 def find_places(cells: pd.DataFrame, last: int = 3) -> pd.Series:
@@ -117,19 +112,18 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
         name: file name without suffix.
         note: what was measured on what, with which encoder and weights.
     """
-    flat, best = table.reset_index(), {}
-    names = {key: flat[key].map(title_of) for key in ("method", "rival") if key in flat}
-    metrics = [column for column in table if column in METRICS]
-    if metrics and {"dataset", "method"} <= set(table.index.names):
-        places = find_places(flat.melt(["dataset"], metrics, "metric"), last=1).to_numpy()
-        best = dict(zip(metrics, places.reshape(len(metrics), len(flat)), strict=True))
-    shown = {
-        METRICS[column].title if column in METRICS else escape_markdown(str(column)): [
-            _cell(value, DECIMALS.get(column, 4), place)
-            for value, place in zip(cells, best.get(column, [0] * len(flat)), strict=True)
-        ]
-        for column, cells in flat.assign(**names).items()
-    }
+    flat, shown = table.reset_index(), {}
+    for column, cells in flat.items():
+        title = METRICS[column].title if column in METRICS else escape_markdown(str(column))
+        names = cells.map(title_of) if column in ("method", "rival") else cells
+        texts = [_rounded(x, column) if isinstance(x, float) else escape_markdown(str(x))
+                 for x in names]  # fmt: skip
+        if column in METRICS and {"dataset", "method"} <= set(table.index.names):
+            places = find_places(flat[["dataset"]].assign(metric=column, value=cells), last=1)
+            texts = [
+                f"**{text}**" if place else text for text, place in zip(texts, places, strict=True)
+            ]
+        shown[title] = texts
     markdown = f"{to_markdown(pd.DataFrame(shown), table.index.nlevels)}\n\n{note}\n"
     if undefined := table.attrs.get("undefined"):
         reasons = escape_markdown(". ".join(undefined))
@@ -140,11 +134,11 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str, note: str) -
 
 def write_texts(folder: Path | str, name: str, texts: dict[str, str]) -> list[Path]:
     """Write ``<folder>/<name>.<suffix>`` for each suffix and its text."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in texts.items():
-        write_atomically(folder / f"{name}.{suffix}", text.encode())
-    return [folder / f"{name}.{suffix}" for suffix in texts]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder, f"{name}.{suffix}") for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomically(path, text.encode())
+    return paths
 
 
 def to_markdown(texts: pd.DataFrame, left: int) -> str:
@@ -158,11 +152,8 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|<>&#~$])", r"\\\1", text).replace("\n", " ")
 
 
-def _cell(value: object, decimals: int, place: int) -> str:
-    if not isinstance(value, float):
-        return escape_markdown(str(value))
-    text = "–" if pd.isna(value) else f"{value:.{decimals}f}"
-    return f"**{text}**" if place else text
+def _rounded(value: float, metric: str) -> str:
+    return "–" if pd.isna(value) else f"{value:.{DECIMALS.get(metric, 4)}f}"
 
 
 def count_leading(cells: pd.DataFrame, method: str, among: Sequence[str]) -> tuple[int, int]:
@@ -209,49 +200,45 @@ class PaperTable:
             Marks of the cells, see `MARKDOWN`. The rule above each row: ``dataset``, ``group`` or
             none.
         """
-        cells = _laid_out(self.cells.reset_index(drop=True), self.places)
-        keys = ["group", *LABELS, "n"]
-        rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
-        wide = cells.pivot(index=keys, columns="metric", values=["text", "mark"]).reindex(rows)
-        wide = wide.fillna("").reindex(columns=self.cells["metric"].unique(), level=1)
-        texts, marks = wide["text"].reset_index(), wide["mark"].reset_index()
-        marks = marks.assign(**dict.fromkeys(keys, ""))
-        asides = {MEASURED: "", PART: "", "": "", INTERVAL: "interval"}
-        marks["row"] = [asides.get(row, "reported") for row in texts["row"]]
-        is_new = texts.ne(texts.shift())
-        rules = is_new["group"].map({True: "group", False: ""}).mask(is_new["dataset"], "dataset")
-        titles = texts["method"].map(lambda name: self.titles.get(name, name))
-        texts["method"] = titles.where(is_new["method"] | is_new["dataset"], "")
-        texts["dataset"] = texts["dataset"].where(is_new["dataset"], "")
-        texts["row"] = texts["row"].replace(PART, MEASURED)
-        rules[0] = ""
-        return texts.drop(columns="group"), marks.drop(columns="group"), rules
+        columns = [*LABELS, "n", *self.cells["metric"].unique()]
+        of_all = self.cells[self.cells["row"] == MEASURED].groupby("dataset")["n"].max()
+        cells = self.cells.assign(place=find_places(self.cells, self.places).to_numpy())
+        lines: list[tuple[dict[str, str], dict[str, str], str]] = []  # texts, marks, rule
+        above = ("", "", "")  # dataset, group and method of the row above
+        for key, row in cells.groupby(["dataset", "group", "method", "row"], sort=False):
+            dataset, group, method, kind = key
+            rule = "dataset" if dataset != above[0] else "group" if group != above[1] else ""
+            is_new, above = key[:3] != above, key[:3]
+            texts = {"dataset": dataset if rule == "dataset" else ""}
+            if rule and group in HEADINGS:
+                lines.append((texts | {"method": HEADINGS[group]}, {}, rule))
+                texts, rule = {}, ""
+            texts["method"] = self.titles.get(method, method) if is_new else ""
+            texts["n"] = "" if row["n"].isna().all() else f"{row['n'].iloc[0]:.0f}"
+            if kind == PART:
+                texts["n"] += f" of {of_all[dataset]:.0f}"
+            numbers, marks, interval = _row(kind, row)
+            lines.append((texts | numbers, marks, rule))
+            if interval:
+                lines.append((interval, dict.fromkeys(interval, "interval"), ""))
+        texts, marks, rules = zip(*lines, strict=True)
+        frames = (pd.DataFrame(part, columns=columns).fillna("") for part in (texts, marks))
+        return *frames, pd.Series(["", *rules[1:]])
 
 
-def _laid_out(cells: pd.DataFrame, places: int) -> pd.DataFrame:
-    """Cells with ``text``, ``mark`` and n as text; headings above groups, intervals below means."""
-    value, low, high = (_printed(cells, column) for column in ("value", "low", "high"))
-    dagger = (cells["p"] < LEVEL).map({True: DAGGER, False: ""})
-    cells["text"] = (value + dagger).where(cells["value"].notna(), "–")
-    is_part, is_aside = cells["row"] == PART, ~cells["row"].isin([MEASURED, PART])
-    total = cells["n"].where(cells["row"] == MEASURED).groupby(cells["dataset"]).transform("max")
-    cells["n"] = [f"{n:.0f}" if pd.notna(n) else "" for n in cells["n"]]
-    cells.loc[is_part, "n"] += total.map(" of {:.0f}".format)
-    cells["mark"] = find_places(cells, places).map(PLACES.__getitem__)
-    cells.loc[is_part | (cells["row"] == SAME), "mark"] = ""  # other images, so no rank
-    cells.loc[(cells["mark"] == "") & is_aside, "mark"] = "reported"
-    below = cells.assign(row=INTERVAL, n="", text=low + "…" + high, mark="interval")
-    above = cells[cells["group"].isin(list(HEADINGS))]
-    above = above.drop_duplicates(["dataset", "group", "metric"])
-    above = above.assign(method=above["group"].map(HEADINGS), row="", n="", text="", mark="")
-    every = pd.concat([above, cells, below.dropna(subset="low")])
-    return every.sort_index(kind="stable").reset_index(drop=True)
-
-
-def _printed(cells: pd.DataFrame, column: str) -> pd.Series:
-    """Numbers with the decimals of their metric."""
-    pairs = zip(cells["metric"], cells[column], strict=True)
-    return pd.Series([f"{x:.{DECIMALS.get(metric, 4)}f}" for metric, x in pairs], dtype=object)
+def _row(kind: str, cells: pd.DataFrame) -> tuple[dict[str, str], ...]:
+    """Texts and marks of a row, and the texts of the line with its intervals, by column."""
+    aside = "" if kind in (MEASURED, PART) else "reported"
+    texts, marks, interval = {"row": MEASURED if kind == PART else kind}, {"row": aside}, {}
+    for cell in cells.itertuples():
+        dagger = DAGGER if cell.p < LEVEL and pd.notna(cell.value) else ""
+        texts[cell.metric] = _rounded(cell.value, cell.metric) + dagger
+        place = 0 if kind in (PART, SAME) else cell.place  # those are of other images
+        marks[cell.metric] = PLACES[place] or aside
+        if pd.notna(cell.low):
+            low, high = (_rounded(end, cell.metric) for end in (cell.low, cell.high))
+            interval |= {"row": INTERVAL, cell.metric: f"{low}…{high}"}
+    return texts, marks, interval
 
 
 def _finish(

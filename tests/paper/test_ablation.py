@@ -1,5 +1,4 @@
 import dataclasses
-import re
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,7 @@ from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import SHIPPED, load_weights, save_weights
 from paper import ablation
-from paper.reported import OURS, TITLES, title_of
-from paper.tables import CELLS, MEASURED, PaperTable, write_paper_table
+from paper.reported import OURS, read_reported, title_of
 
 RECORD = {"config": {"steps": 8, "crop": 96, "seed": 0, "network": {}}, "steps": 6, "of_steps": 8}
 
@@ -79,7 +77,9 @@ def test_variants_lie_beside_the_full_model_in_the_papers_order(folder, fuser):
     assert all(one.encoder is fuser.encoder for one in made.values())
 
 
-def test_trainings_with_other_seeds_are_found_if_they_follow_the_recipe(folder, encoder):
+def test_trainings_with_other_seeds_of_the_recipe_are_found_and_their_means_compared(
+    folder, encoder
+):
     save(folder / "without_cii_seed1.safetensors", encoder, False, True)
     save(folder / "full_seed2.safetensors", encoder)
     save(folder / "without_cff_seed1.safetensors", encoder, True, False, of_steps=9)
@@ -89,9 +89,6 @@ def test_trainings_with_other_seeds_are_found_if_they_follow_the_recipe(folder, 
     assert {name: weights.path.stem for name, weights in found.items()} == {
         "without_cii_seed1": "without_cii_seed1", "ours_seed2": "full_seed2",
     }  # fmt: skip
-
-
-def test_the_spread_of_seeds_is_that_of_their_means():
     means = {"ours": 0.6, "ours_seed1": 0.5, "without_cii": 0.4}
     frame = pd.DataFrame([{"method": m, "metric": "qabf", "mean": v} for m, v in means.items()])
     spread = ablation.spread_of_seeds(frame)
@@ -99,13 +96,18 @@ def test_the_spread_of_seeds_is_that_of_their_means():
     assert spread.loc[("without_cii", "qabf")].tolist() == [1, 0.4, 0.4, 0.4]
 
 
-def test_a_variant_that_was_not_trained_is_no_error(folder):
+def test_a_variant_that_was_not_trained_is_no_error_and_the_full_model_the_reference(folder):
     for name in ("without_cii", "without_cff"):
         (folder / f"{name}.safetensors").unlink()
     variants, left_out = load(folder)
     assert list(variants) == ["without_both", "ours"]
     assert list(left_out) == ["without_cii", "without_cff"]
     assert left_out["without_cff"].startswith("not trained by this recipe: there is no without_cff")
+    with pytest.raises(WeightsError, match="lacks CII or CFF"):
+        ablation.load_variants(load_weights(folder / "without_both.safetensors"))
+    shipped, left_out = ablation.load_variants(load_weights())
+    assert shipped[OURS].path == SHIPPED and "without_both" in shipped
+    assert set(shipped) | set(left_out) == set(ablation.VARIANTS)
 
 
 @pytest.mark.parametrize(
@@ -121,26 +123,12 @@ def test_a_variant_that_was_not_trained_is_no_error(folder):
 )
 def test_weights_of_another_recipe_are_left_out_and_named(folder, encoder, parts, record, reason):
     save(folder / "without_cff.safetensors", encoder, *parts, **record)
+    other = ablation.randomise(encoder, torch.Generator().manual_seed(0))
+    save(folder / "without_both.safetensors", other, False, False)
     variants, left_out = load(folder)
     assert ("without_cff" in variants) == (not reason)
     assert reason in left_out.get("without_cff", "")
-
-
-def test_weights_of_another_encoder_are_left_out(folder, encoder):
-    other = ablation.randomise(encoder, torch.Generator().manual_seed(0))
-    save(folder / "without_both.safetensors", other, False, False)
-    assert "differs in encoder" in load(folder)[1]["without_both"]
-
-
-def test_only_the_full_model_can_be_compared_with(folder):
-    with pytest.raises(WeightsError, match="lacks CII or CFF"):
-        ablation.load_variants(load_weights(folder / "without_cii.safetensors"))
-
-
-def test_the_shipped_weights_are_the_reference_and_those_beside_them_fit():
-    variants, left_out = ablation.load_variants(load_weights())
-    assert variants[OURS].path == SHIPPED and "without_both" in variants
-    assert set(variants) | set(left_out) == set(ablation.VARIANTS)
+    assert "differs in encoder" in left_out["without_both"]
 
 
 def test_features_are_replaced_and_only_they(fuser, encoder, pairs):
@@ -197,25 +185,14 @@ def test_better_and_worse_follow_the_direction_of_the_metric():
     assert counts.loc["less"].to_list() == [1, 1, 1, 0, 1]
 
 
-# the paper's Table 4
-TABLE_4 = """
-w/o CII         0.6503 343.19 1.3730 3.5350 0.4456 1.7805
-w/o CFF         0.6260 351.21 1.3659 3.5073 0.4389 1.7624
-w/o CII and CFF 0.6228 339.40 1.3806 3.4875 0.4462 1.7938
-ours            0.6666 327.47 1.3823 3.5313 0.4601 1.7657
-"""
-
-
 def test_differences_are_gains_of_the_full_model_in_percent_for_all_18_cells():
-    rows = [line.split()[-6:] for line in TABLE_4.strip().splitlines()]
-    reported = pd.DataFrame(rows, columns=PAPER, dtype=float).assign(method=list(ablation.VARIANTS))
     measured = summary(
         *(row for i, m in enumerate(PAPER) for row in (
             (m, "ours", 8, 2.0, np.nan),
             (m, "without_both", 8, 2.0 + (-1) ** i * 0.1, 0.01 * i),
         ))
     )  # fmt: skip
-    found = ablation.find_differences(measured, reported)
+    found = ablation.find_differences(measured, read_reported(4))
     variants = ["w/o CII", "w/o CFF", "w/o CII and CFF"]
     assert len(found) == 18 and list(found.index.unique("variant")) == variants
     # by hand: (0.6666 − 0.6503) / 0.6666; (343.19 − 327.47) / 327.47, where lower is better
@@ -229,16 +206,3 @@ def test_differences_are_gains_of_the_full_model_in_percent_for_all_18_cells():
     assert both["here %"].to_list() == pytest.approx([-5, -5, -5, 5, -5, 5])
     assert both["same sign"].to_list() == ["no", "no", "no", "yes", "no", "no"]
     assert both["p"].to_list() == pytest.approx([0.01 * i for i in range(6)])
-
-
-def test_a_missing_variant_has_a_row_that_says_so(tmp_path):
-    cells = pd.DataFrame(
-        [("MSRS", 8, "paper", OURS, MEASURED, metric, 1.0, 0.9, 1.1, np.nan) for metric in PAPER],
-        columns=CELLS,
-    )
-    found = ablation.add_missing(cells, "MSRS", {"without_cii": "…"})
-    write_paper_table(PaperTable(found, 4, "Ablation", TITLES, ()), tmp_path)
-    lines = (tmp_path / "table4.md").read_text().splitlines()
-    (line,) = (line for line in lines if "w/o CII" in line)
-    assert "not trained by this recipe" in line and not re.search(r"\d", line.replace("MSRS", ""))
-    assert lines.index(line) < next(i for i, text in enumerate(lines) if "ours" in text)

@@ -1,7 +1,7 @@
 """Who takes part, folders of images made elsewhere, rows and differences."""
 
+import html
 import re
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import wilcoxon
+from test_tables import REFERENCE, assert_as_committed
 from torch import nn
 
 from fusionlib import evaluation, statistics
+from fusionlib.baselines import METHODS
+from fusionlib.baselines.results import RELATED
 from fusionlib.datasets import SYNTHETIC, Pair
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import ImageError, MetricError, PairError
@@ -21,12 +24,12 @@ from fusionlib.metrics import PAPER
 from fusionlib.network import FusionNet, NetworkConfig
 from fusionlib.weights import load_weights, save_weights
 from paper import comparison
+from paper.ablation import VARIANTS, add_missing
 from paper.comparison import Entry
-from paper.reported import ELSEWHERE, read_reported
+from paper.reported import ELSEWHERE, OWN, read_reported, rivals_printed, title_of
 from paper.run import Run
-from paper.tables import CELLS, MEASURED, REPORTED, as_markdown, count_leading
+from paper.tables import as_markdown, write_paper_table
 
-COLUMNS = ["dataset", "method", *PAPER, "source"]
 NAMES = ("x", "y")
 SHAPE = (48, 64)  # enough for every metric
 AG = "ag"
@@ -80,19 +83,13 @@ def mean(ir, vi):
 # ---- who takes part
 
 
-def test_methods_without_weights_say_why_and_quick_leaves_the_slow_ones(tmp_path):
+def test_who_is_missing_says_why_and_tables_say_it_without_paths_of_this_machine(tmp_path):
     entries, absent = comparison.find_entries(make_run(tmp_path), mean)
     assert list(entries) == ["ours", "SAGE", "average", "maximum", "laplacian"]
     assert absent["LRRNet"] == "not run in the preset quick"
     assert "cannot be read (No such file" in absent["DATFuse"]
     assert set(ELSEWHERE) < set(absent)
     assert str(tmp_path / "given" / "CHITNet") in absent["CHITNet"]
-    absent = comparison.find_entries(make_run(tmp_path, "paper"), mean)[1]
-    assert "cannot be read (No such file" in absent["LRRNet"]
-
-
-def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
-    _, absent = comparison.find_entries(make_run(tmp_path), mean)
     told = comparison.describe_absent(absent)
     assert str(tmp_path) not in told
     assert (
@@ -103,6 +100,8 @@ def test_tables_say_who_is_missing_without_paths_of_this_machine(tmp_path):
     assert comparison.describe_absent({}) == ""
     assert comparison.describe_datasets(["LLVIP", "MSRS"]) == "LLVIP and MSRS"
     assert comparison.describe_datasets([SYNTHETIC]) == "drawn synthetic scenes"
+    absent = comparison.find_entries(make_run(tmp_path, "paper"), mean)[1]
+    assert "cannot be read (No such file" in absent["LRRNet"]
 
 
 def test_a_folder_of_images_takes_part_in_the_place_of_its_method(tmp_path):
@@ -166,25 +165,8 @@ def test_r47_images_of_a_part_of_the_pairs_stand_beside_ours_over_the_same(tmp_p
     ours_ag = f"{ours.query('metric == @AG')['value'].item():.4f}"
     assert re.search(rf"<sub>ours, same pairs</sub> \| 1 \|.* <sub>{ours_ag}</sub>", text)
     assert any(note.startswith("n of N") for note in table.notes)
-    assert not len(comparison.find_differences(cells))
-
-
-def test_a_part_takes_no_place_from_the_others(tmp_path):
-    entries = {name: entry(tmp_path, name, "paper") for name in ("A", "B", "ours")}
-    entries["CDDFuse"] = entry(tmp_path, "CDDFuse", "related")
-    whole = summary(("TNO", "A", 0.5), ("TNO", "ours", 0.75))
-    part = summary(("TNO", "CDDFuse", 9.0), ("TNO", "B", 8.0)).assign(n=3, ours=0.25)
-    cells = comparison.table_cells(whole, empty(), entries, ["TNO"], part)
-    text = to_markdown(comparison.compose_table(cells, 3, "c", entries))
-    assert "**0.7500**" in text and "<ins>0.5000</ins>" in text and text.count("**") == 2 * 6
-    rows = [line.split(" | ")[1:4] for line in text.splitlines() if " | measured | " in line]
-    assert [[name, n] for name, _, n in rows] == [
-        ["A", "7"], ["B", "3 of 7"], ["ours", "7"], ["CDDFuse", "3 of 7"],
-    ]  # fmt: skip
-    heading = text.index("| related methods, published images |")
-    assert text.index("| ours |") < heading < text.index("| CDDFuse |")
-    assert text.count("<sub>ours, same pairs</sub>") == 2
-    assert count_leading(cells, "ours", list(entries)) == (6, 6)
+    assert not len(comparison.find_differences(cells))  # nothing is reported
+    assert not any("eported" in note for note in table.notes)
 
 
 def test_a_part_is_tested_against_ours_on_its_own_pairs_alone():
@@ -210,23 +192,17 @@ def test_a_part_is_tested_against_ours_on_its_own_pairs_alone():
     assert not len(comparison.summarise_parts(parts[:0], long("ours", names)))
 
 
-def test_a_complete_folder_becomes_a_measured_row(tmp_path, tests):
-    given(tmp_path)
-    entries, values, parts = measured(tmp_path, {"MSRS": tests["MSRS"]})
-    assert comparison.check_results(entries, {"MSRS": tests["MSRS"]}) == [] and not len(parts)
-    direct = evaluation.evaluate({"m": tmp_path / "given" / "CHITNet"}, {"MSRS": tests["MSRS"]})
-    assert values.loc[values["method"] == "CHITNet", "value"].tolist() == direct["value"].tolist()
-
-
-def test_r47_images_in_colour_are_measured_by_their_luma(tmp_path, tests):
-    rgb = image(7, (*SHAPE, 3))
-    save_image(tmp_path / "given" / "colour" / "MSRS" / "x.png", rgb)
-    save_image(tmp_path / "given" / "grey" / "MSRS" / "x.png", luma8(rgb))
-    values = measured(tmp_path, {"MSRS": tests["MSRS"]})[2]
-    colour, grey = (
-        values.query("method == @name")["value"].tolist() for name in ("colour", "grey")
-    )
-    assert colour == grey and len(grey)
+def test_r47_a_complete_folder_is_measured_by_the_luma_of_its_images(tmp_path, tests):
+    tests = {"MSRS": tests["MSRS"]}
+    for name in NAMES:
+        rgb = image(7, (*SHAPE, 3))
+        save_image(tmp_path / "given" / "colour" / "MSRS" / f"{name}.png", rgb)
+        save_image(tmp_path / "given" / "grey" / "MSRS" / f"{name}.png", luma8(rgb))
+    entries, values, parts = measured(tmp_path, tests)
+    assert comparison.check_results(entries, tests) == [] and not len(parts)
+    direct = evaluation.evaluate({"m": tmp_path / "given" / "grey"}, tests)["value"].tolist()
+    for method in ("colour", "grey"):
+        assert values.loc[values["method"] == method, "value"].tolist() == direct
 
 
 @pytest.mark.parametrize(
@@ -293,87 +269,56 @@ def test_brightness_and_contrast_are_those_of_the_saved_8_bit_luma(tmp_path, tes
     assert evaluation.read_values(tmp_path / "b.csv")["metric"].tolist() == ["contrast", "mean"] * 2
 
 
-# ---- rows
-
-
 def empty():
-    return pd.DataFrame([], columns=COLUMNS)
-
-
-def reported(*lines):
-    rows = [(d, m, *[v] * len(PAPER), "source") for d, m, v in lines]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def summary(*lines):
-    rows = [(d, k, m, 7, v, v - 0.125, v + 0.25, 1.0, 0.5, "") for d, m, v in lines for k in PAPER]
-    columns = ["dataset", "metric", "method", "n", "mean", "low", "high", "rank", "p", "note"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([], columns=["dataset", "method", *PAPER, "source"])
 
 
 def entry(tmp_path, name, group):
     return Entry(name, name, group, tmp_path / "run" / name, mean)
 
 
-def test_each_method_has_its_reported_line_above_its_measured_one(tmp_path):
-    groups = {"B": "paper", "ours": "paper", "C": "additional", "D": "classical"}
-    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
-    told = reported(("MSRS", "A", np.nan), ("MSRS", "ours", 1.0), ("MSRS", "B", 0.5))
-    found = summary(*(("MSRS", m, 0.5) for m in "DCB"), ("MSRS", "ours", 0.75))
-    cells = comparison.table_cells(found, told, entries, ["MSRS", "LLVIP"])
-    rows = cells.drop_duplicates(["method", "row"])[["method", "row", "group"]]
-    assert rows.to_numpy().tolist() == [
-        ["A", REPORTED, "paper"],
-        ["B", REPORTED, "paper"],
-        ["B", MEASURED, "paper"],
-        ["ours", REPORTED, "paper"],
-        ["ours", MEASURED, "paper"],
-        ["C", MEASURED, "additional"],
-        ["D", MEASURED, "classical"],
-    ]
-    assert list(cells.columns) == CELLS and set(cells["metric"]) == set(PAPER)
-    assert cells.loc[cells["row"] == MEASURED, "n"].eq(7).all()
-    differences = comparison.find_differences(cells).xs("ag", level="metric")
-    assert differences.index.tolist() == [("MSRS", "B"), ("MSRS", "ours")]
-    ours = differences.loc[("MSRS", "ours")]
-    assert ours[["reported", "measured", "low", "high", "difference", "percent"]].tolist() == [
-        1.0, 0.75, 0.625, 1.0, -0.25, -25.0,
-    ]  # fmt: skip
-    assert differences["inside"].tolist() == [True, True]
+# ---- the committed tables
 
 
-def test_without_reported_numbers_there_are_no_differences_and_no_words_about_them(tmp_path):
-    entries = {"ours": entry(tmp_path, "ours", "paper")}
-    cells = comparison.table_cells(summary((SYNTHETIC, "ours", 0.5)), empty(), entries, [SYNTHETIC])
-    assert not len(comparison.find_differences(cells))
-    below = comparison.compose_table(cells, 1, "c", entries, ["last"]).notes
-    assert below[-1] == "last" and not any("eported" in note for note in below)
+def frame_of(name):
+    return pd.read_csv(REFERENCE / f"{name}.csv", float_precision="round_trip")
 
 
-def test_tables_have_the_papers_datasets_and_methods_and_no_dash_in_a_reported_row(tmp_path):
-    groups = {"DATFuse": "paper", "letter": "paper", "ours": "paper", "SeAFusion": "additional"}
-    entries = {name: entry(tmp_path, name, group) for name, group in groups.items()}
-    entries["letter"] = replace(entries["letter"], title="ours, to the letter")
-    told = read_reported(1)
-    found = summary(*((d, m, 0.5) for d in ("LLVIP", "M3FD") for m in groups))
-    cells = comparison.table_cells(found, told, entries, ["LLVIP", "M3FD"])
-    text = to_markdown(comparison.compose_table(cells, 1, "c", entries))
-    rows = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith("| ")][2:]
-    methods = [method for _, method, _ in rows if method]
-    printed = ["MLFusion", "DATFuse", "LRRNet", "CHITNet", "IVFWSR", "TIMFusion"]
-    assert methods == [*printed, "ours, to the letter", "ours", "SeAFusion"] * 2
-    assert [d.removeprefix("| ") for d, _, _ in rows if d != "| "] == ["LLVIP", "M3FD"]
-    reported_lines = [line for line in text.splitlines() if "reported</sub>" in line]
-    assert len(reported_lines) == 14 and not any("–" in line for line in reported_lines)
-    assert "**0.6950**" in reported_lines[6] and "272.64" in reported_lines[6]
-    assert any("nothing added" in note for note in comparison.compose_table(
-        cells, 1, "c", entries).notes)  # fmt: skip
-
-
-def test_table_4_marks_only_the_best(tmp_path):
-    entries = {name: entry(tmp_path, name, "paper") for name in ("without_cii", "ours")}
-    found = summary(("MSRS", "without_cii", 0.5), ("MSRS", "ours", 0.75))
-    cells = comparison.table_cells(found, read_reported(4), entries, ["MSRS"])
-    for number, second in ((4, False), (3, True)):
-        text = to_markdown(comparison.compose_table(cells, number, "c", entries))
-        assert ("<ins>" in text) == second and "**0.6666**" in text
+@pytest.mark.parametrize(
+    ("number", "source", "datasets"),
+    [
+        (1, "compare", ["LLVIP", "M3FD"]),
+        (2, "compare", ["MSRS", "RoadScene"]),
+        (3, "generalise", ["TNO"]),
+        (4, "table4", ["MSRS"]),
+    ],
+)
+def test_committed_tables_come_out_of_committed_statistics_byte_by_byte(
+    tmp_path, number, source, datasets
+):
+    """Rows, their order, marks, daggers, rules, intervals and notes, in four formats."""
+    values = evaluation.read_values(REFERENCE / f"{source}_values.csv")
+    summary = frame_of({"compare": "statistics"}.get(source, f"{source}_statistics"))
+    entries, part = {}, None
+    if number == 4:
+        entries = {name: Entry(name, title_of(name), "paper", tmp_path, None) for name in VARIANTS}
+    else:
+        parts = evaluation.read_values(REFERENCE / f"{source}_parts.csv")
+        part = comparison.summarise_parts(parts, values)
+        order = [*rivals_printed(), *OWN, *METHODS, *sorted(set(part["method"]))]
+        for name in (n for n in order if n in {*summary["method"], *part["method"]}):
+            group = "related" if name in RELATED else "paper"
+            group = METHODS[name].group if name in METHODS else group
+            entries[name] = Entry(name, title_of(name), group, tmp_path, None)
+        by_group = [(comparison.GROUPS.index(e.group), n) for n, e in entries.items()]
+        entries = {n: entries[n] for _, n in sorted(by_group, key=lambda pair: pair[0])}
+    cells = comparison.table_cells(summary, read_reported(number), entries, datasets, part)
+    if number == 4:
+        cells = add_missing(cells, "MSRS", ["without_cii", "without_cff"])
+    page = (REFERENCE / f"table{number}.html").read_text("utf-8")
+    caption = re.search(r"<caption>Table \d. (.*)</caption>", page)[1]
+    explained = comparison.compose_table(cells, number, caption, entries).notes
+    notes = [html.unescape(note) for note in re.findall("<p>(.*)</p>", page)][len(explained) :]
+    table = comparison.compose_table(cells, number, caption, entries, notes)
+    for path in write_paper_table(table, tmp_path):
+        assert_as_committed(path)

@@ -67,33 +67,21 @@ def test_equal_drawings_are_equal_files_and_svgs_need_no_font(tmp_path, name):
     assert "<text" in save_figure(DRAWINGS[name](), tmp_path, name, ("svg",))[0].read_text()
 
 
-def test_the_encoder_is_named_and_never_passes_as_clip():
-    texts = " ".join(texts_of("fig1_network"))
-    assert "image encoder ❄" in texts and "EfficientNet-Lite0 (ImageNet, not CLIP)" in texts
-    assert "in the paper: CLIP" in texts
-
-
-def test_only_the_colour_path_leads_past_the_network_and_it_is_dashed():
+def test_figure_1_names_the_encoder_and_only_the_colour_path_leads_past_the_network():
     """FD's Tanh is the fused image (section 3.3); what the paper does not have is dashed."""
-    axis = DRAWINGS["fig1_network"]().axes[0]
+    axis, texts = DRAWINGS["fig1_network"]().axes[0], texts_of("fig1_network")
+    assert "EfficientNet-Lite0 (ImageNet, not CLIP)" in " ".join(texts) and "+" not in texts
+    assert "image encoder ❄" in texts and "in the paper: CLIP" in " ".join(texts)
     dashed = [p.get_y() < 1 for p in axis.patches if p.get_linestyle() == "--"]
     assert dashed == [False, True]  # the stand-in for CLIP, and the card in colour
     (decoder,) = (t.get_position()[0] for t in axis.texts if t.get_text() == "FD")
     after = [line for line in axis.lines if max(line.get_xdata()) > decoder + 0.5 > 5.5]
     assert [line.get_linestyle() for line in after] == ["-", "--", "--"]
-    assert "+" not in texts_of("fig1_network")
-
-
-def test_the_pictures_are_the_mug_and_what_the_network_makes_of_it():
-    shown = drawings.pictures()
-    assert {name: image.ndim for name, image in shown.items()} == {
-        "i": 2, "v": 3, "f": 2, "colour": 3,
-    }  # fmt: skip
-    warm = shown["i"] > 128  # the tea, dark in the visible image's luma beside it
-    assert shown["f"][warm].mean() > shown["v"].mean(axis=2)[warm].mean()
-    cards = [axis_image.get_array() for axis_image in DRAWINGS["fig1_network"]().axes[0].images]
-    order = ("i", "v", "f", "colour")
-    assert all((card == shown[name]).all() for card, name in zip(cards, order, strict=True))
+    pictures = drawings.pictures()
+    warm = pictures["i"] > 128  # the tea, dark in the visible image's luma beside it
+    assert pictures["f"][warm].mean() > pictures["v"].mean(axis=2)[warm].mean()
+    for card, name in zip(axis.images, ("i", "v", "f", "colour"), strict=True):
+        assert (card.get_array() == pictures[name]).all()
 
 
 def test_clip_and_the_papers_names_and_equation_numbers_are_inside_cii_and_cff():

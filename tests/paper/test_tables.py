@@ -1,8 +1,6 @@
 """Tables: means, places, marks, rules, escaping, and that all files of a table agree."""
 
 import html
-import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -10,27 +8,17 @@ import pytest
 
 from fusionlib import evaluation
 from fusionlib.errors import DatasetError
+from fusionlib.files import REPOSITORY
 from paper import tables
-from paper.tables import (
-    CELLS,
-    MEASURED,
-    REPORTED,
-    PaperTable,
-    as_html,
-    as_latex,
-    as_markdown,
-    count_leading,
-    escape_latex,
-    escape_markdown,
-    find_places,
-    write_paper_table,
-)
+from paper.tables import CELLS, MEASURED, REPORTED, PaperTable, as_html, as_latex, find_places
 
 ROWS = [
     ("B", "1", "ours", "ag", 1.0), ("B", "2", "ours", "ag", 4.0),
     ("B", "1", "average", "ag", 0.5), ("B", "2", "average", "ag", 0.25),
     ("A", "x", "ours", "ag", 10.0), ("A", "x", "average", "ag", 20.0),
 ]  # fmt: skip
+NAN, REFERENCE = np.nan, REPOSITORY / "tables" / "reference"
+HOSTILE = "a_b%&<script>alert(1)</script>|{x}$~^\\#"
 
 
 def values(rows=ROWS):
@@ -45,15 +33,37 @@ def plain_markdown(table, folder):
     return [[cell.strip() for cell in line] for line in lines], below.splitlines()
 
 
-def test_means_by_hand_in_the_order_asked_for():
+def assert_as_committed(path):
+    """Byte by byte; but elsewhere a mean may be summed in another order."""
+    committed = REFERENCE / path.name
+    if path.suffix == ".csv":
+        frames = pd.read_csv(path), pd.read_csv(committed)
+        pd.testing.assert_frame_equal(*frames, rtol=1e-12, atol=0)
+    else:
+        assert path.read_bytes() == committed.read_bytes()
+
+
+def test_means_by_hand_in_the_order_asked_for_and_of_the_same_images_only():
     table = tables.mean_table(values(), ["average", "ours"])
     keys = [("B", 2, "average"), ("B", 2, "ours"), ("A", 1, "average"), ("A", 1, "ours")]
     assert list(table.index) == keys
     assert table["ag"].tolist() == [0.375, 2.5, 20.0, 10.0]
+    with pytest.raises(ValueError, match="B, ag"):
+        tables.mean_table(values(ROWS[:3]))
+
+
+def test_the_committed_means_come_out_again_byte_by_byte(tmp_path):
+    """Headings, arrows, decimals and titles from the registry, the best bold, and the note."""
+    committed = pd.read_csv(REFERENCE / "compare.csv", index_col=["dataset", "n", "method"])
+    methods = list(committed.index.unique("method"))
+    table = tables.mean_table(evaluation.read_values(REFERENCE / "compare_values.csv"), methods)
+    note = (REFERENCE / "compare.md").read_text("utf-8").split("\n\n")[1].rstrip()
+    for path in tables.write_table(table[committed.columns], tmp_path, "compare", note):
+        assert_as_committed(path)
 
 
 def test_r49_a_missing_value_empties_the_mean_and_is_shown(tmp_path):
-    rows = [*ROWS[:1], ("B", "2", "ours", "ag", np.nan), *ROWS[2:4]]
+    rows = [*ROWS[:1], ("B", "2", "ours", "ag", NAN), *ROWS[2:4]]
     table = tables.mean_table(values(rows).assign(reason=["", "too small", "", ""]))
     assert np.isnan(table.loc[("B", 2, "ours"), "ag"])
     assert table.loc[("B", 2, "average"), "ag"] == 0.375
@@ -62,81 +72,29 @@ def test_r49_a_missing_value_empties_the_mean_and_is_shown(tmp_path):
     assert below[1].endswith("undefined: B, ours, ag: 1 of 2 values undefined (too small).")
 
 
-def test_r47_means_over_different_images_are_refused():
-    with pytest.raises(ValueError, match="B, ag"):
-        tables.mean_table(values(ROWS[:3]))
-
-
-def test_r52_names_in_a_table_and_below_it_are_not_taken_for_markdown(tmp_path):
-    rows = [("A", "x", "a_b_|*c*", "ag", np.nan), ("A", "x", "$d$<e>", "ag", 2.0)]
-    lines, below = plain_markdown(tables.mean_table(values(rows)), tmp_path)
-    assert [line[2] for line in lines[1:]] == [r"a\_b\_\|\*c\*", r"\$d\$\<e\>"]
-    assert r"A, a\_b\_\|\*c\*, ag: 1 of 1" in below[1]
-
-
-def test_headings_arrows_titles_and_the_best_come_from_the_registry(tmp_path):
-    numbers = {"A": ((0.5, 300.0), (0.25, 200.0)), "B": ((0.125, 1.0), (0.25, 1.0))}
-    rows = [
-        (dataset, "x", method, metric, value)
-        for dataset, both in numbers.items()
-        for method, pair in zip(("letter", "average"), both, strict=True)
-        for metric, value in zip(("qabf", "qcv"), pair, strict=True)
-    ]
-    lines, _ = plain_markdown(tables.mean_table(values(rows)), tmp_path)
-    assert lines == [
-        ["dataset", "n", "method", "Q_AB/F ↑", "Q_CV ↓"],
-        ["A", "1", "ours, to the letter", "**0.5000**", "300.00"],
-        ["A", "1", "Average", "0.2500", "**200.00**"],
-        ["B", "1", "ours, to the letter", "0.1250", "**1.00**"],
-        ["B", "1", "Average", "**0.2500**", "**1.00**"],
-    ]
-
-
-def test_an_empty_table_has_its_head(tmp_path):
-    empty = pd.DataFrame(columns=["dataset", "method", "ag"]).set_index(["dataset", "method"])
-    assert plain_markdown(empty, tmp_path) == ([["dataset", "method", "Q_AG ↑"]], ["note"])
-
-
-def test_values_come_back_exact_and_are_the_same_bytes_in_any_order(tmp_path):
-    rows = [*ROWS, ("C", "001", "NA", "ag", 0.1 + 0.2), ("C", "002", "NA", "ag", np.nan)]
+def test_values_come_back_exact_and_a_table_of_something_else_is_refused(tmp_path):
+    rows = [*ROWS, ("C", "001", "NA", "ag", 0.1 + 0.2), ("C", "002", "NA", "ag", NAN)]
     written = values(rows).assign(reason=[""] * 7 + ["too small, sorry"], files="007e10")
-    one = evaluation.write_values(written, tmp_path / "one.csv")
-    two = evaluation.write_values(written[::-1], tmp_path / "two.csv")
-    assert one.read_bytes() == two.read_bytes()
+    one, two = (evaluation.write_values(f, tmp_path / "v.csv").read_bytes()
+                for f in (written, written[::-1]))  # fmt: skip
+    assert one == two
     expected = written.sort_values(evaluation.COLUMNS[:-1], ignore_index=True)
-    back = evaluation.read_values(one)
+    back = evaluation.read_values(tmp_path / "v.csv")
     pd.testing.assert_frame_equal(back, expected, check_dtype=False, check_exact=True)
-
-
-def test_a_table_of_something_else_is_refused(tmp_path):
     (tmp_path / "v.csv").write_text("dataset,name,method,metric,value\nA,1,m,ag,high\n")
     with pytest.raises(DatasetError, match=r"v.csv"):
         evaluation.read_values(tmp_path / "v.csv")
 
 
-# ---- tables of the paper
-
-NAN = np.nan
+# ---- tables of the paper; the committed ones come out again in test_comparison.py
 
 
-def cell(method, metric, value, *, row=MEASURED, dataset="A", group="paper", **more):
-    values = {"low": NAN, "high": NAN, "p": NAN} | more
-    n = 20.0 if row == MEASURED else NAN
-    return (dataset, n, group, method, row, metric, value, *values.values())
+def cell(method, metric, value, *, row=MEASURED, dataset="A"):
+    return (dataset, 20.0, "paper", method, row, metric, value, NAN, NAN, NAN)
 
 
 def frame(*rows):
     return pd.DataFrame(rows, columns=CELLS)
-
-
-def table(*rows, titles=(), notes=(), **more):
-    return PaperTable(frame(*rows), 1, "Caption", dict(titles), notes, **more)
-
-
-def markdown(made):
-    """Cells of each row below the head."""
-    lines = [line for line in as_markdown(made).splitlines() if line.startswith("|")]
-    return [[text.strip() for text in line[1:-1].split(" | ")] for line in lines[2:]]
 
 
 def test_places_follow_the_direction_and_equal_values_share_one():
@@ -157,70 +115,13 @@ def test_leading_cells_are_counted_among_the_rivals_asked_for():
         cell("ours", "qcv", 9.0), cell("a", "qcv", 1.0), cell("b", "qcv", 20.0),
         cell("ours", "qabf", 0.9, row=REPORTED), cell("a", "qabf", 0.1, row=REPORTED),
     )  # fmt: skip
-    assert count_leading(cells, "ours", ["a", "b"]) == (1, 2)
-    assert count_leading(cells, "ours", ["a"]) == (2, 2)
-    assert count_leading(cells, "ours", []) == (0, 2)  # without rival nobody leads
+    counts = [tables.count_leading(cells, "ours", rivals) for rivals in ("ab", "a", "")]
+    assert counts == [(1, 2), (2, 2), (0, 2)]  # without rival nobody leads
 
 
-def test_a_number_has_place_and_dagger_and_its_interval_below():
-    made = table(
-        cell("a", "qcv", 123.456, low=100.0, high=150.04, p=0.0499),
-        cell("ours", "qcv", 200.0, low=190.0, high=210.0),
-        cell("b", "qcv", 300.0, low=290.0, high=310.0, p=0.05),
-    )
-    below = ["", "", "<sub>95 % interval</sub>", ""]
-    assert markdown(made) == [
-        ["A", "a", "measured", "20", "**123.46†**"], [*below, "<sub>100.00…150.04</sub>"],
-        ["", "ours", "measured", "20", "<ins>200.00</ins>"], [*below, "<sub>190.00…210.00</sub>"],
-        ["", "b", "measured", "20", "*300.00*"], [*below, "<sub>290.00…310.00</sub>"],
-    ]  # fmt: skip
-    latex, page = as_latex(made), as_html(made)
-    assert r"$Q_{CV}\downarrow$" in latex and r"{\tiny 100.00…150.04}" in latex
-    assert r"\textcolor[HTML]{C00000}{\textbf{123.46\rlap{$^{\dagger}$}}}" in latex
-    assert 'place1" >123.46†<' in page and 'interval" >100.00…150.04<' in page
-
-
-def test_numbers_have_the_papers_decimals_and_only_the_best_are_marked_if_asked_for():
-    values = {"qabf": 0.69504, "qcv": 272.644, "ag": 4.46224}
-    rows = [cell(m, k, v * f) for m, f in (("a", 1.0), ("b", 0.5)) for k, v in values.items()]
-    assert [row[4:] for row in markdown(table(*rows, places=1))] == [
-        ["**0.6950**", "272.64", "**4.4622**"], ["0.3475", "**136.32**", "2.2311"],
-    ]  # fmt: skip
-
-
-def test_reported_lines_are_grey_and_what_is_not_available_is_a_dash():
-    made = table(
-        cell("a", "qabf", NAN, row=REPORTED), cell("a", "qabf", 0.25),
-        cell("ours", "qabf", 0.5, row=REPORTED), cell("ours", "qabf", NAN),
-    )  # fmt: skip
-    assert markdown(made) == [
-        ["A", "a", "<sub>reported</sub>", "", "<sub>–</sub>"],
-        ["", "", "measured", "20", "0.2500"],
-        ["", "ours", "<sub>reported</sub>", "", "<sub>0.5000</sub>"],
-        ["", "", "measured", "20", "–"],
-    ]
-    assert made.means().loc[("A", "a", MEASURED), "qabf"] == 0.25
-    assert made.means()["n"].isna().tolist() == [True, False, True, False]
-
-
-def test_rules_separate_groups_and_datasets():
-    made = table(
-        cell("a", "ag", 1.0, row=REPORTED), cell("a", "ag", 1.0),
-        cell("b", "ag", 1.0, group="additional"),
-        cell("c", "ag", 1.0, group="classical"),
-        cell("a", "ag", 1.0, dataset="B"),
-    )  # fmt: skip
-    assert made.render()[2].tolist() == ["", "", "group", "group", "dataset"]
-    body = as_latex(made).split(r"\midrule", 1)[1]
-    assert body.count(r"\cmidrule(l){2-5}  & ") == 2 and body.count(r"\midrule B & a") == 1
-    assert as_html(made).count(' rule"') == 3 * 5
-
-
-HOSTILE = "a_b%&<script>alert(1)</script>|{x}$~^\\#"
-
-
-def test_r52_names_are_escaped_everywhere():
-    made = table(cell(HOSTILE, "ag", 1.0, dataset="D_1&"), notes=["50 % <b>", "x_y"])
+def test_r52_names_are_escaped_everywhere(tmp_path):
+    cells = frame(cell(HOSTILE, "ag", 1.0, dataset="D_1&"))
+    made = PaperTable(cells, 1, "Caption", {}, ["50 % <b>", "x_y"])
     page = as_html(made)
     assert "<script>" not in page and html.escape(HOSTILE) in page and "50 % &lt;b&gt;" in page
     latex = as_latex(made)
@@ -229,34 +130,9 @@ def test_r52_names_are_escaped_everywhere():
         r"\textasciitilde{}\textasciicircum{}\textbackslash{}\#"
     ) in latex
     assert r"D\_1\&" in latex and r"50 \% \textless{}b\textgreater{}" in latex
-    ((_, name, *others),) = markdown(made)
+    line = tables.as_markdown(made).splitlines()[4]
+    _, name, *others = (text.strip() for text in line[1:-1].split(" | "))
     assert name.startswith(r"a\_b%\&\<script\>") and r"\|{x}" in name and len(others) == 3
-    plain = "ours, to the letter (2022)"
-    assert escape_latex(plain) == escape_markdown(plain) == plain
-
-
-def test_all_four_files_hold_the_same_cells(tmp_path):
-    made = table(
-        cell("a", "ag", 1 / 3, low=0.25, high=0.5),
-        cell("ours", "ag", 0.125, low=0.1, high=0.2),
-        titles={"a": "Method A"},
-    )
-    paths = write_paper_table(made, tmp_path)
-    assert [p.name for p in paths] == ["table1.csv", "table1.md", "table1.tex", "table1.html"]
-    back = pd.read_csv(paths[0])
-    assert back["ag"].tolist() == [1 / 3, 0.125] and back["n"].tolist() == [20, 20]
-    assert back["method"].tolist() == ["a", "ours"]
-    for path in paths[1:]:
-        text = path.read_text("utf-8")
-        assert "Method A" in text and "Caption" in text
-        assert ("Table 1. Caption" in text) == (path.suffix != ".tex")  # LaTeX counts itself
-        assert text.index("0.3333") < text.index("0.2500") < text.index("0.5000")
-    write_paper_table(made, tmp_path / "again")
-    assert all((tmp_path / "again" / p.name).read_bytes() == p.read_bytes() for p in paths)
-
-
-def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere():
-    page = as_html(table(cell("a", "ag", 1.0), cell("b", "ag", 2.0), notes=["n"]))
-    assert not re.search(r"src=|href=|http|@import|url\(", page)
-    root = ElementTree.fromstring(re.sub(r"<meta [^>]*>", "", page.split("\n", 1)[1]))
-    assert [len(row) for row in root.iter("tr")] == [5, 5, 5]
+    plain = tables.mean_table(values([("A", "x", HOSTILE, "ag", NAN)]))
+    ((*_, again, _),), below = (part[1:] for part in plain_markdown(plain, tmp_path))
+    assert again == name and f"A, {name}, ag: 1 of 1" in below[0]
