@@ -17,6 +17,8 @@ from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
 from fusionlib.pairing import ALONE, Pair, first_names, pair_folders
 
+pooch.get_logger().setLevel("WARNING")
+
 CACHE = USER_DATA / "downloads"  # of the zips
 MAX_BYTES = 20 * 2**30  # the largest official archive unpacks to about 6 GB
 MAX_RATIO = 200  # unpacked bytes over the bytes of the archive
@@ -37,7 +39,7 @@ def fetch(
 
     Args:
         url: what to fetch.
-        target: where to put it; missing folders are made.
+        target: where to put it.
         sha256: enforced; None accepts any zip.
         offline: make no attempt.
         timeout: seconds to connect, and seconds of silence.
@@ -51,22 +53,20 @@ def fetch(
     wanted = f"{target.name} (sha256 {sha256 or 'not known'})"
     by_hand = f"By hand: get {url} and put it at {target}."
     if offline:
-        raise DownloadError(f"{wanted} is not here, and --offline forbids fetching it. {by_hand}")
+        raise DownloadError(f"{wanted} is not here and --offline forbids fetching. {by_hand}")
 
     def get(url: str, temporary: str, registry: object) -> None:
         os.remove(temporary)  # readable by its owner alone; the new one has the usual rights
-        options = {"progressbar": True, "chunk_size": 1 << 16, "timeout": timeout}
-        pooch.HTTPDownloader(**options)(url, temporary, registry)
+        loader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=timeout)
+        loader(url, temporary, registry)
         if sha256 is None and not zipfile.is_zipfile(temporary):
-            size = os.path.getsize(temporary)
             raise ValueError(
-                f"what came ({size} bytes) is not a whole zip; look at it in a browser (a page "
-                f"that asks for a log-in, or a quota?)"
+                f"what came ({os.path.getsize(temporary)} bytes) is not a whole zip; look at it in "
+                f"a browser (a page that asks for a log-in, or a quota?)"
             )
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        pooch.get_logger().setLevel("WARNING")
         with lock(Path(f"{target}.lock"), DownloadError, wait=True):
             pooch.retrieve(url, sha256, target.name, target.parent, downloader=get)
     except (OSError, ValueError) as error:  # all that requests and pooch raise

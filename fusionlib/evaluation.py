@@ -12,9 +12,9 @@ from its own.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,6 +55,28 @@ Rows = dict[tuple[str, str], dict[str, list[Row]]]  # dataset, name → method �
 Fused = dict[Pair, dict[str, Path | None]]  # pair → method → fused image, None where there is none
 
 
+@dataclass(frozen=True)
+class How:
+    """How `evaluate` measures.
+
+    Attributes:
+        protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
+        missing: a pair without fused image is an error, or a marked row without value.
+        on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
+            all methods.
+        follow_links: see `fusionlib.datasets.find_pairs`.
+        reading: the sources are read by `fusionlib.datasets.load_pair` with these, as `fuse` did.
+        jobs: processes; −1 for all cores, or all workers of the backend.
+    """
+
+    protocol: str = "ours"
+    missing: Literal["error", "mark"] = "error"
+    on_bad: Literal["error", "skip"] = "error"
+    follow_links: bool = False
+    reading: Mapping[str, Any] | None = None
+    jobs: int = -1
+
+
 def evaluate(
     methods: Mapping[str, Path | str],
     datasets: Mapping[str, Sequence[Pair]],
@@ -62,12 +84,7 @@ def evaluate(
     *,
     csv: Path | str | None = None,
     keep: bool = False,
-    protocol: str = "ours",
-    missing: Literal["error", "mark"] = "error",
-    on_bad: Literal["error", "skip"] = "error",
-    follow_links: bool = False,
-    reading: Mapping[str, Any] | None = None,
-    jobs: int = -1,
+    **options: object,
 ) -> pd.DataFrame:
     """Measure fused images.
 
@@ -79,13 +96,7 @@ def evaluate(
         csv: the rows as a file, written even if interrupted; known files are not measured again.
         keep: rows of the CSV that are not asked for stay there, but for those of images that have
             changed or are measured by another protocol now; else it holds what is returned.
-        protocol: a key of `fusionlib.metrics.protocols.PROTOCOLS`.
-        missing: a pair without fused image is an error, or a marked row without value.
-        on_bad: a pair with a damaged file, or one of another size, is an error, or left out for
-            all methods.
-        follow_links: see `fusionlib.datasets.find_pairs`.
-        reading: the sources are read by `fusionlib.datasets.load_pair` with these, as `fuse` did.
-        jobs: processes; −1 for all cores, or all workers of the backend.
+        options: fields of `How`.
 
     Returns:
         One row a value, in the order asked for, with the columns that the module names;
@@ -95,44 +106,58 @@ def evaluate(
         DatasetError: no folder, pairs without fused image, or (`keep`) one method, two folders.
         MetricError, ImageError: unknown metric or protocol; a file is damaged or of other size.
     """
-    check_protocol(protocol)
+    how = How(**options)
+    check_protocol(how.protocol)
     metrics = [find_metric(name).name for name in dict.fromkeys(metrics)]
-    fused, folders = _find_fused(methods, datasets, follow_links)
-    if missing == "error":
-        _refuse_missing(fused)
-    rows, skipped = _known_rows(csv), {}
+    fused, folders = _find_fused(methods, datasets, how)
+    rows = _known_rows(csv)
     places = _check_folders(folders, Path(csv), rows) if csv and keep else {}
-    how = {"metrics": metrics, "protocol": protocol, "reading": reading, "on_bad": on_bad}
-    tasks = [
-        joblib.delayed(_measure_pair)(pair, images, rows.get((pair.dataset, pair.name), {}), **how)
-        for pair, images in fused.items()
-    ]
-    done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
     try:
-        for pair, found, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
-            rows[pair.dataset, pair.name] = rows.get((pair.dataset, pair.name), {}) | found
-            skipped |= {pair: problem} if problem else {}
+        skipped = _measure(fused, rows, metrics, how)
     finally:
-        wanted = [
-            row
-            for pair in fused
-            for method, metric in product(methods, metrics)
-            for row in rows.get((pair.dataset, pair.name), {}).get(method, ())
-            if row.metric == metric
-        ]
-        frame = pd.DataFrame(wanted, columns=Row._fields).drop(columns=FOLDER)
+        frame = _asked(fused, rows, methods, metrics)
         if csv is not None:
             write_values(_placed(rows, places) if keep else frame, csv)
     frame.attrs["skipped"] = [(p.name, "damaged", skipped[p]) for p in fused if p in skipped]
     return frame
 
 
+def _measure(fused: Fused, rows: Rows, metrics: Sequence[str], how: How) -> dict[Pair, str]:
+    """Bring ``rows`` up to date, pair by pair; which pairs were left out, and why."""
+    skipped = {}
+    tasks = [
+        joblib.delayed(_measure_pair)(
+            pair, images, rows.get((pair.dataset, pair.name), {}), metrics, how
+        )
+        for pair, images in fused.items()
+    ]
+    done = joblib.Parallel(n_jobs=how.jobs, return_as="generator_unordered")(tasks)
+    for pair, found, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+        rows[pair.dataset, pair.name] = rows.get((pair.dataset, pair.name), {}) | found
+        skipped |= {pair: problem} if problem else {}
+    return skipped
+
+
+def _asked(
+    fused: Fused, rows: Rows, methods: Iterable[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """The rows that were asked for, in order."""
+    asked = [
+        row
+        for pair in fused
+        for method, metric in product(methods, metrics)
+        for row in rows.get((pair.dataset, pair.name), {}).get(method, ())
+        if row.metric == metric
+    ]
+    return pd.DataFrame(asked, columns=Row._fields).drop(columns=FOLDER)
+
+
 def _find_fused(
-    methods: Mapping[str, Path | str], datasets: Mapping[str, Sequence[Pair]], follow_links: bool
+    methods: Mapping[str, Path | str], datasets: Mapping[str, Sequence[Pair]], how: How
 ) -> tuple[Fused, dict[tuple[str, str], Path]]:
     """Images by pair and method, in order; and dataset, method → folder without the dataset's.
 
-    Paths are absolute, since other processes read them.
+    Paths are absolute, since other processes read them. Raises DatasetError, see `evaluate`.
     """
     fused, folders = {}, {}
     for dataset, pairs in datasets.items():
@@ -143,11 +168,13 @@ def _find_fused(
             folder = Path(given, dataset).absolute()
             if not folder.is_dir() and len(datasets) == 1:
                 folder = folder.parent
-            images[method] = images_by_stem(folder, follow_links) if folder.is_dir() else {}
+            images[method] = images_by_stem(folder, how.follow_links) if folder.is_dir() else {}
             folders[dataset, method] = folder.parent if folder.name == dataset else folder
         for pair in sorted(pairs, key=lambda pair: pair.name):
             pair = replace(pair, ir=pair.ir.absolute(), vi=pair.vi.absolute())
             fused[pair] = {method: images[method].get(pair.name) for method in methods}
+    if how.missing == "error":
+        _refuse_missing(fused)
     return fused, folders
 
 
@@ -189,11 +216,8 @@ def _measure_pair(
     pair: Pair,
     images: Mapping[str, Path | None],
     known: Mapping[str, list[Row]],
-    *,
     metrics: Sequence[str],
-    protocol: str,
-    reading: Mapping[str, Any] | None,
-    on_bad: str,
+    how: How,
 ) -> tuple[Pair, dict[str, list[Row]], str]:
     """One pair: method → rows asked for, and known ones that are still true; or why not.
 
@@ -206,32 +230,32 @@ def _measure_pair(
             if path is None:
                 rows[method] = [Row(*new, metric, np.nan, NO_IMAGE) for metric in metrics]
                 continue
-            files = _digest(pair, path, protocol, reading)
+            files = _digest(pair, path, how)
             found = {row.metric: row for row in known.get(method, ()) if row.files == files}
             if todo := [metric for metric in metrics if metric not in found]:
                 if sources is None:
-                    ir, vi = load_pair(pair, **reading or {})
+                    ir, vi = load_pair(pair, **how.reading or {})
                     sources = Sources(np.rint(ir * 255).astype(np.uint8), luma8(vi))
                 fused = read_luma8(path)
                 check_size(path, fused.shape, sources.ir.levels.shape)
-                for metric, value in measure_by(protocol, sources, fused, todo).items():
+                for metric, value in measure_by(how.protocol, sources, fused, todo).items():
                     found[metric] = Row(*new, metric, *value, files)
             rows[method] = list(found.values())
     except (ImageError, MetricError, PairError) as error:
-        if on_bad == "error":
+        if how.on_bad == "error":
             raise
         return pair, {method: [] for method in images}, str(error)
     return pair, rows, ""
 
 
-def _digest(pair: Pair, path: Path, protocol: str, reading: Mapping[str, Any] | None) -> str:
+def _digest(pair: Pair, path: Path, how: How) -> str:
     """What identifies the three images, how they are read, and the metrics."""
     try:
         ir, vi, fused = (file_sha256(file) for file in (pair.ir, pair.vi, path))
     except OSError as error:
         raise ImageError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    how = f"{sorted(reading.items())!r} " if reading else ""
-    text = f"{VERSION} {protocol} {ir} {vi} {how}{fused}"
+    reading = f"{sorted(how.reading.items())!r} " if how.reading else ""
+    text = f"{VERSION} {how.protocol} {ir} {vi} {reading}{fused}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -56,8 +56,7 @@ def pair_folders(
     """Match the images of two folders by name (never by position), sorted by name.
 
     Equal stems belong together. Where none is equal, the words that all names of one folder have
-    and none of the other are taken out (``IR_0001`` and ``VIS_0001``, ``DJI_0001_T`` and
-    ``DJI_0001_W``), if what is left pairs all images.
+    and none of the other are taken out (``IR_1`` and ``VIS_1``), if what is left pairs all images.
 
     Args:
         ir: folder of infrared images.
@@ -81,8 +80,8 @@ def pair_folders(
         raise PairError(f"{ir} and {vi} are one folder; give two, or {WAY_ON}")
     if not ir_files.keys() & vi_files:
         ir_files, vi_files = _without_cameras(ir_files, vi_files)
-    alone = []
-    for folder, files, others in ((ir, ir_files, vi_files), (vi, vi_files, ir_files)):
+    alone, sides = [], ((ir, ir_files, vi_files), (vi, vi_files, ir_files))
+    for folder, files, others in sides:
         if orphans := sorted(files[key] for key in files.keys() - others):
             left_out += [(path, ALONE) for path in orphans]
             alone.append(f"only in {folder}: {first_names([path.name for path in orphans])}")
