@@ -251,9 +251,9 @@ class Trainer:
         self._unread.clear()
         means = reduce(torch.stack(losses), "mean").tolist()
         for step, lr, chosen, (*values, norm) in zip(steps, rates, indices, means, strict=True):
-            named = dict(zip(Losses._fields, values, strict=True))
-            self._check_finite(step, named | {"gradient": norm}, chosen)
-            self.log.append({"step": step, "lr": lr, **named})
+            row = dict(zip(Losses._fields, values, strict=True))
+            self._check_finite(step, row | {"gradient": norm}, chosen)
+            self.log.append({"step": step, "lr": lr, **row})
         return self.log[-1]
 
     def _check_finite(self, step: int, values: dict[str, float], indices: Sequence[int]) -> None:
