@@ -136,28 +136,25 @@ def test_log_and_record_say_how_the_weights_came_about(whole, encoder):
     assert all(torch.equal(value, kept[key]) for key, value in last.net.state_dict().items())
 
 
-def test_best_weights_are_those_of_the_lowest_validation_loss(build, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("average", "step", "loss"), [(0.5, 4, 1.5), (0.0, 2, 1.0)])
+def test_best_weights_are_those_of_the_lowest_validation_loss(
+    build, monkeypatch, tmp_path, average, step, loss
+):
     """Of the average, if there is one."""
-    for average, step, loss in ((0.5, 4, 1.5), (0.0, 2, 1.0)):
-        trainer = build(f"{average}", steps=6, average=average, validate_every=2)
-        losses = {id(trainer.kept): iter([3.0, 1.5, 2.0])}
-        losses[id(trainer.net)] = iter([1.0, 2.0, 3.0])  # there is only this without average
-        monkeypatch.setattr(Trainer, "validate", lambda self, net, by=losses: next(by[id(net)]))
-        log = trainer.run(until=4, progress=False)
-        assert [row.get("val_loss") for row in log] == [None, 1.0, None, 2.0]
-        averages = [None, 3.0, None, 1.5] if average else [None] * 4
-        assert [row.get("val_loss_average") for row in log] == averages
-        if average:
-            state = {key: value.clone() for key, value in trainer.kept.state_dict().items()}
-        trainer.run(progress=False)
-        best, last = (
-            load_weights(tmp_path / f"{average}" / f"{name}.safetensors")
-            for name in ("best", "last")
-        )
-        assert (best.record["steps"], best.record["best_val_loss"]) == (step, loss)
-        assert (last.record["steps"], last.record["best_val_loss"]) == (6, loss)
-        if average:
-            torch.testing.assert_close(dict(best.net.state_dict()), state, rtol=0, atol=0)
+    trainer = build(steps=6, average=average, validate_every=2)
+    losses = {id(trainer.kept): iter([3.0, 1.5, 2.0])}
+    losses[id(trainer.net)] = iter([1.0, 2.0, 3.0])  # without average the only one
+    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses[id(net)]))
+    trainer.run(until=step, progress=False)
+    kept = {key: value.clone() for key, value in trainer.kept.state_dict().items()}
+    rows = trainer.run(progress=False)[1::2]
+    assert [row["val_loss"] for row in rows] == [1.0, 2.0, 3.0]
+    averages = [3.0, 1.5, 2.0] if average else [None] * 3
+    assert [row.get("val_loss_average") for row in rows] == averages
+    best, last = (load_weights(tmp_path / f"run/{name}.safetensors") for name in ("best", "last"))
+    assert (best.record["steps"], best.record["best_val_loss"]) == (step, loss)
+    assert (last.record["steps"], last.record["best_val_loss"]) == (6, loss)
+    torch.testing.assert_close(dict(best.net.state_dict()), kept, rtol=0, atol=0)
 
 
 def test_training_without_validation_pairs(pairs, encoder, tmp_path):
