@@ -265,8 +265,6 @@ class Trainer:
         """Move the kept weights towards the present ones, with BatchNorm's statistics."""
         if self.kept is self.net:
             return
-        for buffer in self.net.buffers() if self.processes.use_distributed else ():
-            torch.distributed.broadcast(buffer, 0)  # each process has seen other crops
         present = self.net.state_dict()
         for key, value in self.kept.state_dict().items():
             if value.is_floating_point():
@@ -283,15 +281,13 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, 3])
         indices = list(range(len(self.val_images))) * VALIDATION_CROPS
         total = 0.0
-        for number, start in enumerate(range(0, len(indices), self.config.batch)):
+        for start in range(0, len(indices), self.config.batch):
             chosen = indices[start : start + self.config.batch]
-            ir, vi = self.val_images.crops(chosen, self.config.crop, rng)
-            if number % self.processes.num_processes == self.processes.process_index:
-                ir, vi = ir.to(self.device), vi.to(self.device)
-                loss = forward_loss(net, self.encoder, ir, vi, self.config).loss
-                total += float(loss) * len(chosen)
-        everywhere = reduce(torch.tensor(total, device=self.device), "sum")
-        return float(everywhere) / len(indices)
+            crops = self.val_images.crops(chosen, self.config.crop, rng)
+            ir, vi = (x.to(self.device) for x in crops)
+            loss = forward_loss(net, self.encoder, ir, vi, self.config).loss
+            total += float(loss) * len(chosen)
+        return total / len(indices)
 
     def record(self) -> dict[str, Any]:
         """What a reader of the weights needs to know about their training."""
