@@ -5,6 +5,7 @@ All is drawn from generators seeded with (seed, step) alone, so a training can g
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,23 +35,22 @@ class Images:
                 "there are no training pairs; see `python -m fusionlib data status`"
             )
         self.pairs = list(pairs)
-        self.ir: list[np.ndarray] = []  # (H, W) uint8
-        self.vi: list[np.ndarray] = []  # (H, W, 3) uint8
+        self.images: list[np.ndarray] = []  # (H, W, 4) uint8: infrared, red, green, blue
         for pair in tqdm(pairs, desc="reading", unit="pair", leave=False):
-            images = (np.rint(image * 255).astype(np.uint8) for image in load_pair(pair, **reading))
-            for side, image in zip((self.ir, self.vi), images, strict=True):
-                side.append(enlarged(image, crop))
+            both = (np.rint(image * 255).astype(np.uint8) for image in load_pair(pair, **reading))
+            self.images.append(np.dstack([enlarged(image, crop) for image in both]))
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of all grey levels, in order: what was trained on, whatever the files say."""
         digest = hashlib.sha256()
-        for image in (*self.ir, *self.vi):
-            digest.update(f"{image.shape}".encode())
-            digest.update(np.ascontiguousarray(image))
+        for part in (np.s_[..., 0], np.s_[..., 1:]):  # all infrared images, then all visible ones
+            for image in self.images:
+                digest.update(f"{image[part].shape}".encode())
+                digest.update(np.ascontiguousarray(image[part]))
         return digest.hexdigest()
 
     def crops(
@@ -63,10 +63,9 @@ class Images:
         """
         out = []
         for index in indices:
-            height, width = self.ir[index].shape
+            height, width, _ = self.images[index].shape
             top, left = rng.integers(height - crop + 1), rng.integers(width - crop + 1)
-            window = np.s_[top : top + crop, left : left + crop]
-            both = np.dstack([self.ir[index][window], self.vi[index][window]])
+            both = self.images[index][top : top + crop, left : left + crop]
             both = np.rot90(both, rng.integers(4))
             out.append(both[:, ::-1] if rng.integers(2) else both)
         batch = torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float() / 255  # (B, 4, c, c)

@@ -84,29 +84,25 @@ class Fuser:
     def _in_bands(self, *inputs: Tensor) -> Tensor:
         """Inputs and output of `FusionNet.forward`; on a GPU one more try if memory runs out."""
         height, width = inputs[0].shape[-2:]
-        size, tile = f"{width}×{height}", TILE
-        if self.device.type != "cpu":
+        size, failed = f"{width}×{height}", None
+        for tile in (TILE,) if self.device.type == "cpu" else (GPU_TILE, GPU_TILE // 2):
+            if failed:
+                torch.cuda.empty_cache()
+                note = f"{size}: out of memory, once more in tiles of at most {tile} pixels a side"
+                warnings.warn(note, RuntimeWarning, stacklevel=3)
             try:
-                return fuse_banded(self.net, *inputs, tile=GPU_TILE)
+                return fuse_banded(self.net, *inputs, tile=tile)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # outside of the except clause, where the error keeps no tensors of the first try
-            torch.cuda.empty_cache()
-            tile = GPU_TILE // 2
-            note = f"{size}: out of memory, once more in tiles of at most {tile} pixels a side"
-            warnings.warn(note, RuntimeWarning, stacklevel=3)
-        try:
-            return fuse_banded(self.net, *inputs, tile=tile)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            values = 2 * self.net.config.width * height * width
-            map_size = values * self.net.decoder[-2].weight.element_size()
-            raise ImageError(
-                f"{size}: not enough memory on {self.device}, where its feature map alone takes "
-                f"{map_size / 1e9:.1f} GB; free some, or make the images smaller"
-            ) from error
+                # the traceback would keep the tensors of this try
+                failed = error.with_traceback(None)
+        values = 2 * self.net.config.width * height * width
+        map_size = values * self.net.decoder[-2].weight.element_size()
+        raise ImageError(
+            f"{size}: not enough memory on {self.device}, where its feature map alone takes "
+            f"{map_size / 1e9:.1f} GB; free some, or make the images smaller"
+        ) from failed
 
 
 def check_arrays(ir: np.ndarray, vi: np.ndarray) -> None:

@@ -9,7 +9,6 @@ Under ``torchrun`` or ``accelerate launch`` each process takes its share of ever
 import copy
 import dataclasses
 import io
-import json
 import math
 import platform
 import time
@@ -162,8 +161,8 @@ class Trainer:
         """Train to the end, or to a step; returns the log, one row a step (`LOG_COLUMNS`).
 
         Raises:
-            TrainingError: a loss or gradient that is not finite; nothing is written after it but
-                ``nan_report.json``. Or another training is at work in the folder.
+            TrainingError: a loss or gradient that is not finite; nothing is written after it. Or
+                another training is at work in the folder.
             KeyboardInterrupt: Ctrl-C; the step is finished and a checkpoint written before (a
                 second one interrupts at once, as does one that reaches several processes).
         """
@@ -207,7 +206,6 @@ class Trainer:
         with lock(self.folder / ".training.lock", TrainingError):
             for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
                 leftover.unlink()
-            (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
             yield
 
     def _batches(self, stop: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -251,32 +249,22 @@ class Trainer:
         self._unread.clear()
         means = reduce(torch.stack(losses), "mean").tolist()
         for step, lr, chosen, (*values, norm) in zip(steps, rates, indices, means, strict=True):
-            named = dict(zip(Losses._fields, values, strict=True))
-            self._check_finite(step, named | {"gradient": norm}, chosen)
-            self.log.append({"step": step, "lr": lr, **named})
+            row = dict(zip(Losses._fields, values, strict=True))
+            bad = [k for k, v in (row | {"gradient": norm}).items() if not math.isfinite(v)]
+            if bad:
+                files = ", ".join(str(self.train_images.pairs[i].ir) for i in chosen)
+                raise TrainingError(
+                    f"step {step}: {', '.join(bad)} not finite, with {files}; the last checkpoint "
+                    f"in {self.folder} is from before. Try a smaller lr_peak."
+                )
+            self.log.append({"step": step, "lr": lr, **row})
         return self.log[-1]
-
-    def _check_finite(self, step: int, values: dict[str, float], indices: Sequence[int]) -> None:
-        bad = [key for key, value in values.items() if not math.isfinite(value)]
-        if not bad:
-            return
-        files = [str(self.train_images.pairs[i].ir) for i in indices]
-        report = {"step": step, "not_finite": bad, "infrared_images": files}
-        report |= {key: repr(value) for key, value in values.items()}
-        if self.processes.is_main_process:
-            write_atomically(self.folder / "nan_report.json", json.dumps(report, indent=1).encode())
-        raise TrainingError(
-            f"step {step}: {', '.join(bad)} not finite, with {', '.join(files)}; the last "
-            f"checkpoint in {self.folder} is from before. Try a smaller lr_peak."
-        )
 
     @torch.no_grad()
     def _average(self) -> None:
         """Move the kept weights towards the present ones, with BatchNorm's statistics."""
         if self.kept is self.net:
             return
-        for buffer in self.net.buffers() if self.processes.use_distributed else ():
-            torch.distributed.broadcast(buffer, 0)  # each process has seen other crops
         present = self.net.state_dict()
         for key, value in self.kept.state_dict().items():
             if value.is_floating_point():
@@ -293,15 +281,13 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, 3])
         indices = list(range(len(self.val_images))) * VALIDATION_CROPS
         total = 0.0
-        for number, start in enumerate(range(0, len(indices), self.config.batch)):
+        for start in range(0, len(indices), self.config.batch):
             chosen = indices[start : start + self.config.batch]
-            ir, vi = self.val_images.crops(chosen, self.config.crop, rng)
-            if number % self.processes.num_processes == self.processes.process_index:
-                ir, vi = ir.to(self.device), vi.to(self.device)
-                loss = forward_loss(net, self.encoder, ir, vi, self.config).loss
-                total += float(loss) * len(chosen)
-        everywhere = reduce(torch.tensor(total, device=self.device), "sum")
-        return float(everywhere) / len(indices)
+            crops = self.val_images.crops(chosen, self.config.crop, rng)
+            ir, vi = (x.to(self.device) for x in crops)
+            loss = forward_loss(net, self.encoder, ir, vi, self.config).loss
+            total += float(loss) * len(chosen)
+        return total / len(indices)
 
     def record(self) -> dict[str, Any]:
         """What a reader of the weights needs to know about their training."""

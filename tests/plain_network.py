@@ -51,13 +51,20 @@ def np_two_convolutions(layers, x):
     return np_convolution(layers[2], np.maximum(np_convolution(layers[0], x), 0))
 
 
+def np_feature_extraction(layers, x):
+    """Convolution, BatchNorm with its running statistics, LeakyReLU."""
+    norm = layers[1]
+    tensors = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    mean, variance, weight, bias = (array(t)[:, None, None] for t in tensors)
+    y = (np_convolution(layers[0], x) - mean) / np.sqrt(variance + 1e-5) * weight + bias
+    return np.where(y > 0, y, 0.2 * y)
+
+
 def np_norm(norm, x):
-    out = np.empty_like(x)
-    for row, column in np.ndindex(x.shape[1:]):
-        pixel = x[:, row, column]
-        scaled = (pixel - pixel.mean()) / np.sqrt(((pixel - pixel.mean()) ** 2).mean() + 1e-5)
-        out[:, row, column] = array(norm.weight) * scaled + array(norm.bias)
-    return out
+    """Over the channels of each pixel."""
+    weight, bias = (array(t)[:, None, None] for t in (norm.weight, norm.bias))
+    centred = x - x.mean(axis=0)
+    return weight * centred / np.sqrt((centred**2).mean(axis=0) + 1e-5) + bias
 
 
 def np_mdta(module, x):
@@ -93,3 +100,41 @@ def np_sobel(x):
     return tuple(
         np.stack([ndimage.sobel(c, axis=axis, mode="nearest") for c in x]) for axis in (1, 0)
     )
+
+
+def np_blocks(blocks, x):
+    for block in blocks:
+        x = x + np_mdta(block.attention, np_norm(block.norm_attention, x))
+        x = x + np_gdfn(block.feed_forward, np_norm(block.norm_feed_forward, x))
+    return x
+
+
+def np_injection(cii, f, c_ir, c_vi):
+    """Equations 1 and 2."""
+    w_i = array(cii.w_ir)
+    semantic = np_linear(cii.adapter, w_i * c_ir + (1 - w_i) * c_vi)
+    return f + np_sigmoid(np_two_convolutions(cii.sep, f)) * semantic[:, None, None]
+
+
+def np_fusion(cff, f_ir, f_vi, c_ir, c_vi):
+    """Equations 3 to 5."""
+    w_i, w_v = np_linear(cff.ira, c_ir), np_linear(cff.via, c_vi)
+    f_f = np.concatenate([w_i[:, None, None] * f_ir, w_v[:, None, None] * f_vi])
+    g_x, g_y = np_sobel(f_f)
+    return f_f + np_sigmoid(np_two_convolutions(cff.sawp, np.abs(g_x) + np.abs(g_y))) * f_f
+
+
+def np_network(net, ir, vi, c_ir, c_vi):
+    """(1, H, W), (3, H, W), (E,), (E,) → (1, H, W); Figure 1 of the paper, and its ablations."""
+    # mean square of an entry is 1, whatever the encoder's scale
+    c_ir, c_vi = (c / np.sqrt((c**2).mean()) for c in (c_ir, c_vi))
+    maps = []
+    for (first, second, blocks), image in ((net.ire, ir), (net.vie, vi)):
+        f = np_feature_extraction(second, np_feature_extraction(first, image))
+        maps.append(np_blocks(blocks, f))
+    if net.config.use_cii:
+        injections = net.cii_ir, net.cii_vi
+        maps = [np_injection(*both, c_ir, c_vi) for both in zip(injections, maps, strict=True)]
+    f = np_fusion(net.cff, *maps, c_ir, c_vi) if net.config.use_cff else np.concatenate(maps)
+    blocks, layer, last, _ = net.decoder
+    return np.tanh(np_convolution(last, np_feature_extraction(layer, np_blocks(blocks, f))))

@@ -58,16 +58,9 @@ def test_both_images_get_the_same_crop_turn_and_flip(coordinates):
     assert {left for _, left in corners} == set(range(33))
 
 
-def test_crop_of_the_whole_image_is_possible(tmp_path):
-    images = Images(write_pairs(tmp_path, 1, 40, 48), 40)
-    ir, _ = images.crops([0], 40, np.random.default_rng(0))
-    assert ir.shape == (1, 1, 40, 40)
-
-
 def test_fingerprint_sees_each_grey_level_shape_and_order(tmp_path):
     pairs = write_pairs(tmp_path, 2)
     before = Images(pairs, 16).fingerprint
-    assert Images(pairs, 32).fingerprint == before
     assert Images(pairs[::-1], 16).fingerprint != before
     with Image.open(pairs[1].vi) as image:
         image.load()
@@ -81,11 +74,12 @@ def test_pairs_lower_than_a_crop_are_enlarged_until_it_fits(tmp_path):
     """Both images alike, bicubic, aspect kept; larger ones stay as they are."""
     low, enough = write_pairs(tmp_path / "low", 1, 24, 48), write_pairs(tmp_path / "enough", 1)
     images = Images([*low, *enough], 32)
-    assert images.ir[0].shape == (32, 64) and images.vi[0].shape == (32, 64, 3)
-    for image, path in ((images.ir[0], low[0].ir), (images.vi[0], low[0].vi)):
+    assert images.images[0].shape == (32, 64, 4)
+    ir, vi = images.images[0][..., 0], images.images[0][..., 1:]
+    for image, path in ((ir, low[0].ir), (vi, low[0].vi)):
         with Image.open(path) as stored:
             expected = stored.resize((64, 32), Image.Resampling.BICUBIC)
         assert np.array_equal(image, expected)
-    assert np.array_equal(images.ir[1], Images(enough, 8).ir[0])
+    assert np.array_equal(images.images[1], Images(enough, 8).images[0])
     ir, vi = images.crops([0, 1], 32, np.random.default_rng(0))
     assert ir.shape == (2, 1, 32, 32) and vi.shape == (2, 3, 32, 32)

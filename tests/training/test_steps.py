@@ -18,37 +18,10 @@ from fusionlib import training
 from fusionlib.encoder import ImageEncoder
 from fusionlib.errors import TrainingError, WeightsError
 from fusionlib.losses import fusion_loss
-from fusionlib.training import Images, Trainer, forward_loss, learning_rate
+from fusionlib.training import LOG_COLUMNS, Trainer, forward_loss, learning_rate
 from fusionlib.weights import load_weights
 
 pytestmark = pytest.mark.long
-
-
-def test_the_optimizer_gets_these_rates(build):
-    trainer = build()
-    for step in range(3):
-        trainer.run(until=step + 1, progress=False)
-        rate = learning_rate(step, 8, CONFIG)
-        assert [g["lr"] for g in trainer.optimizer.param_groups] == [rate]
-        assert trainer.log[step]["lr"] == rate
-    assert type(trainer.optimizer) is torch.optim.Adam
-
-
-def test_crops_are_reproducible_and_differ_from_step_to_step(build, monkeypatch):
-    seen = []
-    crops = Images.crops
-
-    def watched(self, *args):
-        seen.append(crops(self, *args))
-        return seen[-1]
-
-    monkeypatch.setattr(Images, "crops", watched)
-    for folder in ("a", "b"):
-        build(folder, validate_every=100).run(until=3, progress=False)
-    first, second = seen[:3], seen[3:]  # three steps each
-    for one, two in zip(first, second, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not torch.equal(first[0][0], first[1][0])
 
 
 def test_forward_loss_uses_the_ranges_of_network_and_losses(encoder):
@@ -62,14 +35,31 @@ def test_forward_loss_uses_the_ranges_of_network_and_losses(encoder):
     ir, vi = torch.rand(2, 4, 16, 16, generator=generator).split((1, 3), dim=1)
     config = dataclasses.replace(CONFIG, loss_weight=0.7, target="magnitude")
     found = forward_loss(net, encoder, ir, vi, config)
-    torch.testing.assert_close(seen["ir"], 2 * ir - 1)
-    torch.testing.assert_close(seen["vi"], 2 * vi - 1)
-    torch.testing.assert_close(seen["c_ir"], encoder(ir))
-    torch.testing.assert_close(seen["c_vi"], encoder(vi))
+    expected = {"ir": 2 * ir - 1, "vi": 2 * vi - 1, "c_ir": encoder(ir), "c_vi": encoder(vi)}
+    torch.testing.assert_close(seen, expected)
     y = 0.299 * vi[:, :1] + 0.587 * vi[:, 1:2] + 0.114 * vi[:, 2:]
     expected = fusion_loss(ir.roll(1, dims=-1), ir, y, weight=0.7, target="magnitude")
-    for one, two in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, two)
+    torch.testing.assert_close(found, expected)
+
+
+def test_steps_move_all_weights_at_the_rate_of_the_recipe(build, encoder):
+    """And the kept ones are their moving average; the encoder stays as it is."""
+    trainer = build(average=0.75)
+    frozen = {key: value.clone() for key, value in encoder.state_dict().items()}
+    weights = dict(trainer.net.named_parameters())
+    average = {key: value.detach().clone() for key, value in weights.items()}
+    for step in range(3):
+        before = {key: value.detach().clone() for key, value in weights.items()}
+        trainer.run(until=step + 1, progress=False)
+        assert not any(torch.equal(value, before[key]) for key, value in weights.items())
+        average = {key: 0.75 * average[key] + 0.25 * weights[key].detach() for key in weights}
+        rate = learning_rate(step, 8, CONFIG)
+        assert [g["lr"] for g in trainer.optimizer.param_groups] == [rate]
+        assert trainer.log[step]["lr"] == rate
+    torch.testing.assert_close(average, {k: trainer.kept.state_dict()[k] for k in average})
+    assert type(trainer.optimizer) is torch.optim.Adam
+    assert all(torch.equal(value, frozen[key]) for key, value in encoder.state_dict().items())
+    assert not encoder.training and trainer.net.config.embed == encoder.embed == 6
 
 
 def test_loss_falls(build):
@@ -79,54 +69,33 @@ def test_loss_falls(build):
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
-def test_weights_move_and_the_encoder_does_not(build, encoder):
-    trainer = build()
-    before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
-    frozen = {key: value.clone() for key, value in encoder.state_dict().items()}
-    trainer.run(until=1, progress=False)
-    moved = {k for k, v in trainer.net.named_parameters() if not torch.equal(v, before[k])}
-    assert moved == {key for key, _ in trainer.net.named_parameters()}
-    assert all(torch.equal(value, frozen[key]) for key, value in encoder.state_dict().items())
-    assert not encoder.training and trainer.net.config.embed == encoder.embed == 6
-
-
-def test_random_numbers_of_the_caller_are_untouched(build):
-    torch.manual_seed(11)
+def test_only_the_seed_decides_and_random_numbers_of_the_caller_are_untouched(
+    build, whole, tmp_path
+):
+    torch.manual_seed(123)
     np.random.seed(11)
     before = torch.get_rng_state(), np.random.get_state()
-    build().run(until=3, progress=False)
+    log = build().run(progress=False)
     assert torch.equal(torch.get_rng_state(), before[0])
     after = np.random.get_state()
     assert np.array_equal(after[1], before[1][1]) and after[2] == before[1][2]
-
-
-def test_random_numbers_of_the_caller_do_not_matter(build, whole, tmp_path):
-    torch.manual_seed(123)
-    trainer = build()
-    torch.rand(7)
-    trainer.run(progress=False)
     assert_same_training(tmp_path / "run", whole)
+    other = build("other", seed=6).run(until=1, progress=False)
+    assert other[0]["loss"] != log[0]["loss"]
 
 
-def test_seed_matters(build):
-    logs = [build(f"{seed}", seed=seed).run(until=1, progress=False) for seed in (5, 6)]
-    assert logs[0][0]["loss"] != logs[1][0]["loss"]
-
-
-def test_validation_sees_the_same_crops_each_time(build, monkeypatch):
+def test_validation_sees_the_same_crops_each_time_and_changes_nothing(build, monkeypatch):
     trainer = build()
-    seen = []
-    forward = ImageEncoder.forward
+    seen, forward = [], ImageEncoder.forward
+    first = trainer.validate(trainer.net)
+    trainer.run(until=2, progress=False)
+    before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
     monkeypatch.setattr(
         ImageEncoder, "forward", lambda self, x: (seen.append(x), forward(self, x))[1]
     )
-    first = trainer.validate(trainer.net)
-    assert trainer.validate(trainer.net) == first
-    trainer.run(until=2, progress=False)
-    seen.clear()
-    before = {key: value.clone() for key, value in trainer.net.state_dict().items()}
-    assert trainer.validate(trainer.net) != first  # the network is another one
-    trainer.validate(trainer.net)
+    second = trainer.validate(trainer.net)
+    assert second != first  # the network is another one
+    assert trainer.validate(trainer.net) == second
     half = len(seen) // 2
     assert half and all(map(torch.equal, seen[:half], seen[half:]))
     for key, value in trainer.net.state_dict().items():  # batch statistics, too
@@ -142,44 +111,50 @@ def test_validation_is_the_mean_over_pairs_whatever_the_batch(pairs, encoder, tm
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
 
 
-def test_log_has_a_row_for_each_step(whole):
+def test_log_and_record_say_how_the_weights_came_about(whole, encoder):
+    assert b"\r" not in (whole / "log.csv").read_bytes()
     with (whole / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = ["step", "lr", "loss", "loss_int", "loss_grad", "val_loss", "val_loss_average"]
-    assert list(rows[0]) == columns
+    assert tuple(rows[0]) == LOG_COLUMNS
     assert [int(row["step"]) for row in rows] == list(range(8))
-    assert [bool(row["val_loss"]) for row in rows] == [i in (2, 5, 7) for i in range(8)]
     for row in rows:
         expected = float(row["loss_grad"]) + 0.2 * float(row["loss_int"])
         assert float(row["loss"]) == pytest.approx(expected, rel=1e-5)
-    assert b"\r" not in (whole / "log.csv").read_bytes()
-
-
-def test_weights_of_a_training_load_and_say_how_they_came_about(whole, encoder):
+    validated = {
+        int(row["step"]) + 1: float(row["val_loss_average"]) for row in rows if row["val_loss"]
+    }
+    assert list(validated) == [3, 6, 8]
     last, best = (load_weights(whole / f"{name}.safetensors", encoder) for name in ("last", "best"))
-    with (whole / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    validated = {int(r["step"]) + 1: float(r["val_loss"]) for r in rows if r["val_loss"]}
-    best_step = min(validated, key=validated.get)
-    assert best.record["steps"] == best_step
-    assert best.record["best_val_loss"] == validated[best_step] == last.record["best_val_loss"]
+    assert best.record["steps"] == min(validated, key=validated.get)
+    assert best.record["best_val_loss"] == min(validated.values()) == last.record["best_val_loss"]
     assert last.record["steps"] == last.record["of_steps"] == 8
     assert last.record["train_pairs"] == {"Textures": 3} and last.record["val_pairs"] == 2
     mean = sum(float(row["loss"]) for row in rows) / 8
     assert last.record["mean_loss_of_last_100_steps"] == pytest.approx(mean)
     assert last.record["config"]["network"]["embed"] == 6 and last.record["config"]["seed"] == 5
-    state = torch.load(whole / "checkpoint.pt", weights_only=True)["net"]
-    assert all(torch.equal(v, state[k]) for k, v in last.net.state_dict().items())
+    kept = torch.load(whole / "checkpoint.pt", weights_only=True)["kept"]
+    assert all(torch.equal(value, kept[key]) for key, value in last.net.state_dict().items())
 
 
-def test_best_weights_are_those_of_the_lowest_validation_loss(build, monkeypatch, tmp_path):
-    losses = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses))
-    build(steps=6, validate_every=2).run(progress=False)
-    best = load_weights(tmp_path / "run" / "best.safetensors")
-    last = load_weights(tmp_path / "run" / "last.safetensors")
-    assert (best.record["steps"], best.record["best_val_loss"]) == (4, 1.0)
-    assert (last.record["steps"], last.record["best_val_loss"]) == (6, 1.0)
+@pytest.mark.parametrize(("average", "step", "loss"), [(0.5, 4, 1.5), (0.0, 2, 1.0)])
+def test_best_weights_are_those_of_the_lowest_validation_loss(
+    build, monkeypatch, tmp_path, average, step, loss
+):
+    """Of the average, if there is one."""
+    trainer = build(steps=6, average=average, validate_every=2)
+    losses = {id(trainer.kept): iter([3.0, 1.5, 2.0])}
+    losses[id(trainer.net)] = iter([1.0, 2.0, 3.0])  # without average the only one
+    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses[id(net)]))
+    trainer.run(until=step, progress=False)
+    kept = {key: value.clone() for key, value in trainer.kept.state_dict().items()}
+    rows = trainer.run(progress=False)[1::2]
+    assert [row["val_loss"] for row in rows] == [1.0, 2.0, 3.0]
+    averages = [3.0, 1.5, 2.0] if average else [None] * 3
+    assert [row.get("val_loss_average") for row in rows] == averages
+    best, last = (load_weights(tmp_path / f"run/{name}.safetensors") for name in ("best", "last"))
+    assert (best.record["steps"], best.record["best_val_loss"]) == (step, loss)
+    assert (last.record["steps"], last.record["best_val_loss"]) == (6, loss)
+    torch.testing.assert_close(dict(best.net.state_dict()), kept, rtol=0, atol=0)
 
 
 def test_training_without_validation_pairs(pairs, encoder, tmp_path):
@@ -197,48 +172,40 @@ def test_nothing_to_do(build, tmp_path):
     assert len(trainer.run(until=1, progress=False)) == 2 and trainer.step == 2
 
 
-def test_r46_no_pairs(encoder, tmp_path):
+def test_r46_no_pairs(build, encoder, tmp_path, monkeypatch):
+    """Nor a batch that is larger than the set, or that the processes cannot share."""
     with pytest.raises(TrainingError, match=r"no training pairs.*data status"):
         Trainer(CONFIG, encoder, [], [], tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_r46_batch_larger_than_the_set(build, tmp_path):
     with pytest.raises(TrainingError, match="a batch of 4 is larger than the 3 training pairs"):
         build(batch=4)
     assert not (tmp_path / "run").exists()
-    assert build(batch=3).run(until=1, progress=False)
+    trainer = build()
+    monkeypatch.setattr(trainer, "processes", type("Three", (), {"num_processes": 3}))
+    with pytest.raises(TrainingError, match="a batch of 2 cannot be shared by 3 processes"):
+        trainer._check_batch(3)
 
 
 def norm_statistics(net):
     return [value.clone() for key, value in net.state_dict().items() if "running" in key]
 
 
-@pytest.mark.parametrize(("share", "learns"), [(0.0, 0), (0.5, 4), (1.0, 8)])
-def test_norm_keeps_its_statistics_after_its_share_of_the_steps(build, share, learns):
-    trainer = build(freeze_norm=share)
+def test_norm_keeps_and_uses_its_statistics_after_its_share_of_the_steps(build):
+    trainer = build(freeze_norm=0.5)
     seen = [norm_statistics(trainer.net)]
     for step in range(8):
         trainer.run(until=step + 1, progress=False)
         seen.append(norm_statistics(trainer.net))
-    changed = [
-        any(not torch.equal(a, b) for a, b in zip(*both, strict=True))
-        for both in itertools.pairwise(seen)
-    ]
-    assert changed == [True] * learns + [False] * (8 - learns)
-
-
-def test_a_frozen_norm_makes_training_and_use_the_same_function(build):
-    net = build().net.train()
+    changed = [not all(map(torch.equal, *both)) for both in itertools.pairwise(seen)]
+    assert changed == [True] * 4 + [False] * 4
+    net = trainer.net.train()
     images = torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 6), torch.rand(2, 6)
-    torch.nn.init.normal_(net.decoder[2].weight, std=0.1)
     learning = net(*images)
     training.freeze_norm(net)
-    frozen = net(*images)
+    frozen = net(*images)  # as in use
     assert torch.equal(frozen, net.eval()(*images)) and not torch.allclose(frozen, learning)
 
 
-def test_bf16_computes_nearly_the_same_and_leaves_weights_in_float32(build, encoder):
+def test_bf16_computes_nearly_the_same_and_leaves_weights_in_float32(build):
     values = {}
     for precision in ("fp32", "bf16"):
         trainer = build(precision, precision=precision)
@@ -248,39 +215,7 @@ def test_bf16_computes_nearly_the_same_and_leaves_weights_in_float32(build, enco
     assert values["bf16"] == pytest.approx(values["fp32"], rel=0.03)
 
 
-def test_the_kept_weights_are_the_moving_average(build):
-    trainer = build(average=0.75, steps=2, validate_every=100)
-    start = {k: v.clone() for k, v in trainer.net.state_dict().items() if v.is_floating_point()}
-    trainer.run(until=1, progress=False)
-    first = {key: trainer.net.state_dict()[key].clone() for key in start}
-    trainer.run(progress=False)
-    second, kept = trainer.net.state_dict(), trainer.kept.state_dict()
-    for key, value in start.items():
-        once = 0.75 * value + 0.25 * first[key]
-        torch.testing.assert_close(kept[key], 0.75 * once + 0.25 * second[key])
-    assert not torch.equal(kept["ire.0.0.weight"], second["ire.0.0.weight"])
-
-
-def test_the_average_is_validated_beside_the_weights_and_saved(build, monkeypatch, tmp_path):
-    trainer = build(average=0.5, steps=4, validate_every=2)
-    losses = {id(trainer.net): iter([1.0, 2.0]), id(trainer.kept): iter([4.0, 3.0])}
-    monkeypatch.setattr(Trainer, "validate", lambda self, net: next(losses[id(net)]))
-    log = trainer.run(progress=False)
-    assert [row.get("val_loss") for row in log] == [None, 1.0, None, 2.0]
-    assert [row.get("val_loss_average") for row in log] == [None, 4.0, None, 3.0]
-    best = load_weights(tmp_path / "run" / "best.safetensors")
-    assert (best.record["steps"], best.record["best_val_loss"]) == (4, 3.0)  # of the average
-    for key, value in trainer.kept.state_dict().items():
-        assert torch.equal(best.net.state_dict()[key], value)
-
-
-def test_without_average_the_weights_themselves_are_kept(build):
-    trainer = build()
-    assert trainer.kept is trainer.net
-    assert "val_loss_average" not in trainer.run(until=3, progress=False)[2]
-
-
-def test_a_training_starts_from_given_weights_and_says_so(build, whole, pairs, encoder, tmp_path):
+def test_a_training_starts_from_given_weights_and_says_so(whole, pairs, encoder, tmp_path):
     init = load_weights(whole / "last.safetensors", encoder)
     trainer = Trainer(CONFIG, encoder, pairs[:3], [], tmp_path, init=init)
     for key, value in trainer.net.state_dict().items():
@@ -290,10 +225,6 @@ def test_a_training_starts_from_given_weights_and_says_so(build, whole, pairs, e
     assert record["init"] == {"sha256": init.sha256, "record": init.record}
     with pytest.raises(TrainingError, match="init"):  # the checkpoint began elsewhere
         Trainer(CONFIG, encoder, pairs[:3], [], tmp_path)
-
-
-def test_weights_of_another_network_start_nothing(whole, pairs, encoder, tmp_path):
-    init = load_weights(whole / "last.safetensors", encoder)
     wide = dataclasses.replace(CONFIG, network=dataclasses.replace(CONFIG.network, width=16))
     with pytest.raises(WeightsError, match=r"last.safetensors.*width=8.*width=16"):
         Trainer(wide, encoder, pairs[:3], [], tmp_path, init=init)
@@ -342,10 +273,3 @@ torch.save([dict(trainer.kept.state_dict()), trainer.log], out / f"{{rank}}.pt")
         assert row["loss"] == pytest.approx(one["loss"], rel=0.02)
     record = load_weights(tmp_path / "run" / "last.safetensors", encoder).record
     assert record["processes"] == 2 and alone.record()["processes"] == 1
-
-
-def test_a_batch_that_cannot_be_shared_is_refused(build, monkeypatch):
-    trainer = build()
-    monkeypatch.setattr(trainer, "processes", type("Three", (), {"num_processes": 3}))
-    with pytest.raises(TrainingError, match="a batch of 2 cannot be shared by 3 processes"):
-        trainer._check_batch(3)
