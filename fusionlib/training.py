@@ -9,6 +9,7 @@ Under ``torchrun`` or ``accelerate launch`` each process takes its share of ever
 import copy
 import dataclasses
 import io
+import json
 import math
 import platform
 import time
@@ -161,8 +162,8 @@ class Trainer:
         """Train to the end, or to a step; returns the log, one row a step (`LOG_COLUMNS`).
 
         Raises:
-            TrainingError: a loss or gradient that is not finite; nothing is written after it. Or
-                another training is at work in the folder.
+            TrainingError: a loss or gradient that is not finite; nothing is written after it but
+                ``nan_report.json``. Or another training is at work in the folder.
             KeyboardInterrupt: Ctrl-C; the step is finished and a checkpoint written before (a
                 second one interrupts at once, as does one that reaches several processes).
         """
@@ -206,6 +207,7 @@ class Trainer:
         with lock(self.folder / ".training.lock", TrainingError):
             for leftover in self.folder.glob("*.[0-9]*.tmp"):  # of a process killed while writing
                 leftover.unlink()
+            (self.folder / "nan_report.json").unlink(missing_ok=True)  # of the run before
             yield
 
     def _batches(self, stop: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -250,15 +252,23 @@ class Trainer:
         means = reduce(torch.stack(losses), "mean").tolist()
         for step, lr, chosen, (*values, norm) in zip(steps, rates, indices, means, strict=True):
             row = dict(zip(Losses._fields, values, strict=True))
-            bad = [k for k, v in (row | {"gradient": norm}).items() if not math.isfinite(v)]
-            if bad:
-                files = ", ".join(str(self.train_images.pairs[i].ir) for i in chosen)
-                raise TrainingError(
-                    f"step {step}: {', '.join(bad)} not finite, with {files}; the last checkpoint "
-                    f"in {self.folder} is from before. Try a smaller lr_peak."
-                )
+            self._check_finite(step, row | {"gradient": norm}, chosen)
             self.log.append({"step": step, "lr": lr, **row})
         return self.log[-1]
+
+    def _check_finite(self, step: int, values: dict[str, float], indices: Sequence[int]) -> None:
+        bad = [key for key, value in values.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        files = [str(self.train_images.pairs[i].ir) for i in indices]
+        report = {"step": step, "not_finite": bad, "infrared_images": files}
+        report |= {key: repr(value) for key, value in values.items()}
+        if self.processes.is_main_process:
+            write_atomically(self.folder / "nan_report.json", json.dumps(report, indent=1).encode())
+        raise TrainingError(
+            f"step {step}: {', '.join(bad)} not finite, with {', '.join(files)}; the last "
+            f"checkpoint in {self.folder} is from before. Try a smaller lr_peak."
+        )
 
     @torch.no_grad()
     def _average(self) -> None:

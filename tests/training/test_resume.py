@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import os
 import random
@@ -166,6 +167,10 @@ def test_r41_training_stops_at_a_loss_that_is_not_finite(
     images = [str(pairs[i].ir) for i in batch_indices(4, 3, CONFIG.batch, CONFIG.seed)]
     said = f"step 4: {terms} not finite, with {', '.join(images)}; the last checkpoint in {folder}"
     assert str(caught.value).startswith(said)
+    report = json.loads((folder / "nan_report.json").read_text(encoding="utf-8"))
+    assert report["step"] == 4 and report["not_finite"] == terms.split(", ")
+    assert report["infrared_images"] == images
+    (folder / "nan_report.json").unlink()
     assert contents(folder) == before
     monkeypatch.undo()
     build().run(progress=False)  # from the checkpoint, without the fault
