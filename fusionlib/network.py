@@ -285,7 +285,7 @@ class InformationInjection(nn.Module):
         mixed = self.w_ir * c_ir + (1 - self.w_ir) * c_vi  # (B, E)
         semantic = self.adapter(mixed)[:, :, None, None]  # F^c, eq. 1, (B, C, 1, 1)
         expansion = torch.sigmoid(self.sep(f))  # W, (B, C, H, W)
-        return torch.addcmul(f, expansion, semantic)  # F + W ⊙ F^c, eq. 2
+        return f + expansion * semantic  # F + F^s, eq. 2
 
 
 class FeatureFusion(nn.Module):
@@ -314,7 +314,7 @@ class FeatureFusion(nn.Module):
         f_fused = torch.cat([w_ir, w_vi], dim=1)[:, :, None, None] * f  # eq. 3, (B, 2C, H, W)
         g_x, g_y = sobel(f_fused)
         w_spatial = torch.sigmoid(self.sawp(g_x.abs() + g_y.abs()))  # eq. 4, (B, 1, H, W)
-        return f_fused * (1 + w_spatial)  # F_f + W_s ⊙ F_f, eq. 5
+        return f_fused + w_spatial * f_fused  # eq. 5
 
 
 class FusionNet(nn.Module):
