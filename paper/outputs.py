@@ -47,6 +47,7 @@ def commit_outputs(
     Raises:
         NotebookError: not run with the code and data of now; or would show images of a dataset.
     """
+    texts = {}  # all of them before the first is written, which changes the checkout
     for stem in stems:
         path = folder / "notebooks" / f"{stem}.ipynb"
         record = read_json(path.with_suffix(".json"))
@@ -66,8 +67,9 @@ def commit_outputs(
         first = next(cell for cell in made.cells if cell.cell_type == "code")
         data = {"text/markdown": origin, "text/plain": origin}
         first.outputs = [nbformat.v4.new_output("display_data", data)]
-        text = nbformat.writes(made).rstrip("\n") + "\n"
-        write_atomically(notebooks / path.name, text.encode())
+        texts[path.name] = nbformat.writes(made).rstrip("\n") + "\n"
+    for name, text in texts.items():
+        write_atomically(notebooks / name, text.encode())
 
 
 def take_outputs(
