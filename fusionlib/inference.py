@@ -35,7 +35,7 @@ class Fuser:
         encoder: frozen image encoder the network was trained with.
         device: where both live.
         precision: of the network, ``fp32`` or ``bf16``. With AVX-512 BF16 or AMX bf16 is faster:
-            at 640×480 it took 0.76 of the time on an AMD Zen 5, 0.60 on an Intel Xeon
+            at 640×480 it took 0.76 of the time on an AMD Zen 5, 0.75 on an Intel Xeon
             (``benchmarks/inference.csv``). It moves few pixels by more than a grey level. The
             encoder stays fp32.
     """
