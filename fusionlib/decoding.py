@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -89,8 +88,8 @@ def image_size(path: Path | str, frame: int | None = None) -> tuple[int, int]:
                     exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels
                     orientation = exif.get(ORIENTATION, 1)
         except UnidentifiedImageError:
-            stored, orientation = _decode_tiff(path, file, frame, sys.maxsize)
-            height, width = stored.shape[:2]
+            with _tiff_page(path, file, frame) as (page, orientation):
+                height, width = page.imagelength, page.imagewidth
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
@@ -200,25 +199,36 @@ def _pillow_changes_levels(image: Image.Image) -> bool:
     return (bits, kind) in ((8, 2), (32, 1))
 
 
+@contextmanager
+def _tiff_page(path: Path, file: BinaryIO, frame: int | None) -> Iterator[tuple]:
+    """A page as tifffile sees it, and its orientation."""
+    import tifffile
+
+    file.seek(0)
+    if file.read(2) not in (b"II", b"MM"):
+        raise UnidentifiedImageError("no known format")
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[_chosen(path, len(tiff.pages), frame)]
+        tag = page.tags.get(ORIENTATION)
+        yield page, int(tag.value) if tag else 1
+
+
 def _decode_tiff(
     path: Path, file: BinaryIO, frame: int | None, max_pixels: int
 ) -> tuple[Array, int]:
     """Levels and orientation of a page as tifffile sees it."""
-    import tifffile
-
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[_chosen(path, len(tiff.pages), frame)]
+    with _tiff_page(path, file, frame) as (page, orientation):
         _check_size(path, (page.imagewidth, page.imagelength), max_pixels)
         if page.photometric not in (1, 2):  # black is zero, RGB
             raise ImageError(
                 f"{path}: colour mode {page.photometric.name} with {page.bitspersample} bits is "
                 f"not accepted; save it as grey (black is zero) or RGB"
             )
-        stored, tag = page.asarray(), page.tags.get(ORIENTATION)
+        stored = page.asarray()
         if stored.ndim == 3 and page.planarconfig == 2:  # channels one after the other
             stored = np.moveaxis(stored, 0, 2)
-        return stored, int(tag.value) if tag else 1
+        return stored, orientation
 
 
 def _without_alpha(path: Path, stored: Array) -> Array:

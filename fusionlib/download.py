@@ -1,5 +1,6 @@
 """Fetch files, unpack zips, and bring a dataset into ``<root>/<Dataset>/{ir,vi}/``."""
 
+import filecmp
 import os
 import posixpath
 import re
@@ -12,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 import pooch
 
-from fusionlib.datasets import DATASETS, OURS, REAL, check_pair, find_pairs
+from fusionlib.datasets import DATASETS, REAL, check_pair
 from fusionlib.errors import DatasetError, DownloadError, FusionError
 from fusionlib.files import USER_DATA, file_sha256, lock
-from fusionlib.pairing import ALONE, Pair, first_names, pair_folders
+from fusionlib.pairing import ALONE, Pair, first_names, images_by_stem, pair_folders
 
 pooch.get_logger().setLevel("WARNING")
 
@@ -151,7 +152,8 @@ def _check_members(box: zipfile.ZipFile, archive: Path) -> None:
     """Raise DatasetError if one of the members is not harmless, or all together are too large."""
     members, seen = box.infolist(), set()
     for member in members:
-        name = posixpath.normpath(member.filename.replace("\\", "/"))
+        member.filename = member.filename.replace("\\", "/")  # of programs for Windows
+        name = posixpath.normpath(member.filename)
         key = unicodedata.normalize("NFC", name).casefold()
         kind, fault = stat.S_IFMT(member.external_attr >> 16), None
         if re.match(r"/|[A-Za-z]:|\.\.(/|$)", name):
@@ -179,7 +181,7 @@ def prepare(
     """Copy a dataset from its official zip or folder to ``<root>/<dataset>/{ir,vi}``.
 
     The owner's folders are found anywhere below the source, in any case of letters, and paired by
-    name. Files keep their bytes, a dataset that is there stays, the terms go to ``TERMS.txt``.
+    name. Files keep their bytes, nothing different is overwritten, the terms go to ``TERMS.txt``.
 
     Args:
         dataset: one of `REAL`.
@@ -191,7 +193,7 @@ def prepare(
         Number of pairs in place.
 
     Raises:
-        DatasetError: layout not found, orphans, sizes that differ, other pairs are there.
+        DatasetError: layout not found, orphans, sizes that differ, other files are there.
         PairError: one name twice in a folder, or a link out of it.
     """
     source, root = Path(source), Path(root)
@@ -207,7 +209,7 @@ def prepare(
             if source.is_file():
                 source = extract(source, Path(work) / "unpacked")
             pairs = _find_pairs(dataset, source, skip_orphans)
-            _place(pairs, root, dataset, Path(work) / "staged")
+            _place(dataset, pairs, root / dataset, Path(work) / "staged")
     except OSError as error:
         raise DatasetError(f"{dataset} could not be put under {root}: {error}") from error
     return len(pairs)
@@ -252,19 +254,22 @@ def _halves(dataset: str, source: Path) -> list[tuple[Path, Path]]:
     return list(found)
 
 
-def _place(pairs: dict[str, Pair], root: Path, dataset: str, stage: Path) -> None:
-    """Copy the pairs to ``stage``, which becomes the dataset's folder; one that is there stays."""
-    if there := find_pairs(root, dataset):
-        if pairs.keys() <= {pair.name.casefold() for pair in there}:
-            return
-        raise DatasetError(
-            f"{root / dataset} is there, with other pairs: nothing was changed. Move it away, or "
-            f"give another folder for datasets."
-        )
-    for side in OURS:
+def _place(dataset: str, pairs: dict[str, Pair], folder: Path, stage: Path) -> None:
+    """Copy the pairs to ``stage``, then move them into ``folder``; what is there stays."""
+    for side in ("ir", "vi"):
         (stage / side).mkdir(parents=True)
-        for pair in pairs.values():
+        there = images_by_stem(folder / side) if (folder / side).is_dir() else {}
+        there = {stem.casefold(): path for stem, path in there.items()}
+        for key, pair in pairs.items():
             file: Path = getattr(pair, side)
-            shutil.copyfile(file, stage / side / f"{pair.name}{file.suffix}")
+            name = pair.name + file.suffix
+            old = there.get(key)
+            if old is None:
+                shutil.copyfile(file, stage / side / name)
+            elif old.name != name or not filecmp.cmp(old, file, shallow=False):
+                raise DatasetError(f"{old} is there and differs from {file}: nothing was changed.")
     (stage / TERMS_FILE).write_text(terms(dataset), encoding="utf-8")
-    stage.rename(root / dataset)
+    for staged in [path for path in stage.rglob("*") if path.is_file()]:
+        path = folder / staged.relative_to(stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staged, path)

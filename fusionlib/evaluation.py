@@ -132,10 +132,25 @@ def _measure(fused: Fused, rows: Rows, metrics: Sequence[str], how: How) -> dict
         for pair, images in fused.items()
     ]
     done = joblib.Parallel(n_jobs=how.jobs, return_as="generator_unordered")(tasks)
-    for pair, found, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
-        rows[pair.dataset, pair.name] = rows.get((pair.dataset, pair.name), {}) | found
-        skipped |= {pair: problem} if problem else {}
+    try:
+        for pair, found, problem in tqdm(done, total=len(tasks), desc="measuring", unit="pair"):
+            rows[pair.dataset, pair.name] = rows.get((pair.dataset, pair.name), {}) | found
+            skipped |= {pair: problem} if problem else {}
+    except BaseException:
+        _drop_stale(fused, rows, how)
+        raise
     return skipped
+
+
+def _drop_stale(fused: Fused, rows: Rows, how: How) -> None:
+    """Of the pairs that were not reached, keep the rows of files that are as they were."""
+    for pair, images in fused.items():
+        known = rows.get((pair.dataset, pair.name), {})
+        for method in images.keys() & known:
+            files = ""
+            with suppress(ImageError):
+                files = _digest(pair, images[method], how) if images[method] else ""
+            known[method] = [row for row in known[method] if row.files == files]
 
 
 def _asked(

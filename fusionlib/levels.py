@@ -75,17 +75,19 @@ def scale(path: Path | str, stored: Array, given: Range | None, side: Side) -> A
     if stored.dtype == np.uint8:
         return stored.astype(np.float32) / np.float32(255)
     white = 1.0 if stored.dtype.kind == "f" else 65535.0
+    as_they_are = ""
     if stored.min() < 0 or stored.max() > white:
         flaw = f"there are levels outside 0…{white:g}"
     elif _is_raw(stored, white):
         flaw = f"nearly all levels use little of 0…{white:g}, as raw counts do, and would be fog"
+        as_they_are = f", or --{side}-range 0 {white:g} if they are meant as they are"
     else:
         return (stored.astype(np.float64) / white).astype(np.float32)
-    low, high = _span(stored)
+    low, high = _shown(stored)
     raise ImageError(
         f"{path}: {flaw}; say which levels are black and white: --{side}-range {low:.6g} "
         f"{high:.6g} ({side}_range=(low, high)) for this file, --{side}-range auto for one range "
-        f"over all files, or --{side}-range 0 {white:g} if they are meant as they are"
+        f"over all files{as_they_are}"
     )
 
 
@@ -103,7 +105,7 @@ def _scale_by(path: Path | str, stored: Array, given: Range, side: Side) -> Arra
         )
     for beyond, colour in ((stored < low, "black"), (stored > high, "white")):
         if (share := beyond.mean()) > CLIPPED:
-            least, most = _span(stored)
+            least, most = _shown(stored)
             warnings.warn(
                 f"{path}: {share:.0%} of the values become {colour} with {side}_range="
                 f"({low:g}, {high:g}); the levels are {least:.6g}…{most:.6g}",
@@ -128,7 +130,7 @@ def _is_raw(stored: Array, white: float) -> bool:
         widened = bool(np.allclose(stored * 255, np.rint(stored * 255), atol=1e-3))
     else:
         widened = not (stored % 257).any() or not (stored % 256).any()
-    if used == 0 or used >= 0.25 or widened:
+    if stored.min() == stored.max() or used >= 0.25 or widened:
         return False
     return bool(used < 0.1 or most <= 0.25 or low > used)
 
@@ -137,6 +139,12 @@ def _span(stored: Array) -> Range:
     """Lowest and highest level but for 0.1 % at either end, where dead and hot pixels lie."""
     low = float(np.percentile(stored, 0.1, method="lower"))
     high = float(np.percentile(stored, 99.9, method="higher"))
+    return low, high
+
+
+def _shown(stored: Array) -> Range:
+    """`_span` for messages: all levels where nearly all are one."""
+    low, high = _span(stored)
     return (low, high) if low < high else (float(stored.min()), float(stored.max()))
 
 

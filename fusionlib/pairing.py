@@ -195,7 +195,8 @@ def _without_cameras(
         name = min(ir_names)
         warnings.warn(
             f"no names are equal: {ir_names[name].name} is paired with {vi_names[name].name} as "
-            f"{name}, others likewise; if that is wrong, {WAY_ON}",
+            f"{name}{', others likewise' if ir_names.keys() - {name} else ''}; if that is wrong, "
+            f"{WAY_ON}",
             PairingWarning,
             stacklevel=3,
         )

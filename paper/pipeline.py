@@ -117,9 +117,10 @@ def complete_steps(steps: Sequence[Step]) -> list[Step]:
     records = {path.stem: read_json(path) for path in folder.glob("??_*.json")}
     own = records[steps[0].name]["inputs"]
     for name, record in records.items():
-        is_same = all(record["inputs"][key] == own[key] for key in SHARED)
-        if name not in found and is_same:
-            found[name] = Step(name, "skipped", record["seconds"], folder / f"{name}.ipynb")
+        output, inputs = folder / f"{name}.ipynb", record.get("inputs", {})
+        is_same = all(inputs.get(key) == own[key] for key in SHARED)
+        if name not in found and is_same and output.is_file():
+            found[name] = Step(name, "skipped", record["seconds"], output)
     return [found[name] for name in sorted(found)]
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jinja2
 import latex2mathml.converter
@@ -59,13 +60,16 @@ def write_report(run: Run, steps: Sequence, agreement: Sequence[str] = ()) -> Pa
         Path of ``index.html`` in ``report`` below ``run.out_dir``; what was there is replaced.
     """
     folder = run.out_dir / "report"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for step in steps:
-        page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
-        write_atomically(folder / f"{step.name}.html", page.encode())
-    page = _render("report.html", agreement=agreement, **_content(run, steps, folder))
-    write_atomically(folder / "index.html", page.encode())
+    with TemporaryDirectory(dir=run.out_dir, prefix=".report-") as work:
+        growing = Path(work) / "report"
+        growing.mkdir()
+        for step in steps:
+            page = notebook_page(nbformat.read(step.output, as_version=4), step.name)
+            write_atomically(growing / f"{step.name}.html", page.encode())
+        page = _render("report.html", agreement=agreement, **_content(run, steps, growing))
+        write_atomically(growing / "index.html", page.encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        growing.rename(folder)
     return folder / "index.html"
 
 

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from image_files import (
     BIG_ENDIAN,
     DEEP,
@@ -132,3 +133,9 @@ def test_r64_what_cannot_be_read_at_its_depth_is_refused(put):
     lzw = put("lzw.tif", file.replace(compression, struct.pack("<HHII", 259, 3, 1, 5)))
     if importlib.util.find_spec("imagecodecs") is None:
         refuses(lzw, "LZW", "imagecodecs")
+
+
+def test_r16_the_size_of_a_file_that_only_tifffile_reads_is_told_without_decoding(put, monkeypatch):
+    path = put("deep.tif", np.zeros((5, 7)))  # 64-bit floats
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: pytest.fail("decoded"))
+    assert image_size(path) == (5, 7)

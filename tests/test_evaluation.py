@@ -108,6 +108,14 @@ def test_known_rows_are_not_computed_again_nor_lost_in_an_interruption(
     third = again("vif")
     assert len(measured) == 2  # both methods on that pair
     assert (again("vif", protocol="vif_sum")["value"] == 2 * third["value"]).all()
+    invert(world[0]["a"] / "TNO" / "01.png")
+    most = 0
+    with pytest.raises(KeyboardInterrupt):
+        again("vif", protocol="vif_sum")
+    kept = read_values(tmp_path / "values.csv")  # none of the changed image, all of the others
+    assert (
+        len(kept) == 7 and kept.query("dataset == 'TNO' and name == '01'")["method"].eq("b").all()
+    )
 
 
 def test_rows_of_earlier_calls_stay_only_if_they_are_to_be_kept(world, tmp_path):

@@ -100,6 +100,20 @@ def test_r62_auto_needs_files_that_one_range_can_fit(put):
     assert find_range([pages], "ir", frame=1) > (5, 9)
 
 
+def test_r62_a_hot_pixel_in_a_frame_of_one_level_is_neither_a_range_nor_hidden(put):
+    scene, flat = counts(7000, 9000), np.full((100, 100), 8000, "u2")
+    flat[50, 50] = 65_535
+    paths = [put("scene.png", scene), put("flat.png", flat)]
+    assert find_range(paths, "ir") == find_range(paths[:1], "ir")
+    refuses(paths[1], "--ir-range 8000 65535")
+
+
+def test_r62_levels_outside_the_scale_are_never_called_meant_as_they_are(put):
+    with pytest.raises(ImageError, match="outside 0…1") as caught:
+        read_ir(put("kelvin.tif", np.linspace(290, 310, 100).reshape(10, 10)))
+    assert "as they are" not in str(caught.value)
+
+
 def test_r62_black_hot_is_inverted_after_the_range(put):
     path = put("raw.png", counts(7000, 7600))
     ranged = read_ir(path, ir_range=(7000, 7600), ir_invert=True)

@@ -98,14 +98,25 @@ def test_prepare_takes_its_own_dataset_and_never_another(tmp_path):
         prepare("TNO", source, root)
 
 
-def test_prepare_again_or_in_place_changes_nothing_and_other_pairs_are_refused(tmp_path):
-    (source, _), root = official(tmp_path / "source"), tmp_path / "root"
-    for given in (source, source, root, root / "MSRS"):
-        assert prepare("MSRS", given, root) == 2
-    old = {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in root.rglob("*.png")}
-    with pytest.raises(DatasetError, match=r"is there, with other pairs: nothing was changed"):
-        prepare("MSRS", tree(tmp_path / "more", "ir/b.png", "vi/b.png"), root)
-    assert {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in root.rglob("*.png")} == old
+def test_prepare_in_place_changes_nothing_and_completes_what_is_there(tmp_path):
+    root = tree(tmp_path / "root", "MSRS/ir/mine.png", "MSRS/vi/mine.png")
+    before = (root / "MSRS/ir/mine.png").stat().st_mtime_ns
+    assert prepare("MSRS", root, root) == prepare("MSRS", root / "MSRS", root) == 1
+    assert (root / "MSRS/ir/mine.png").stat().st_mtime_ns == before
+    source, _ = official(tmp_path / "source")
+    assert prepare("MSRS", source, root) == prepare("MSRS", source, root) == 2
+    assert placed(root, "MSRS")[0] == {"mine.png", "1D.png", "2D.png"}
+
+
+@pytest.mark.parametrize("there", ["ir/b.png", "vi/B.jpg"])
+def test_prepare_never_overwrites_another_file(tmp_path, there):
+    source = tree(tmp_path / "source", "ir/a.png", "ir/b.png", "vi/a.png", "vi/b.png")
+    old = png(tmp_path / "root" / "MSRS" / there, colour=200)
+    content = old.read_bytes()
+    with pytest.raises(DatasetError, match=r"differs from.*nothing was changed"):
+        prepare("MSRS", source, tmp_path / "root")
+    assert old.read_bytes() == content
+    assert [f for f in (tmp_path / "root").rglob("*.png") if f != old] == []
 
 
 def test_prepare_pairs_by_stem_never_by_order(tmp_path, capsys):

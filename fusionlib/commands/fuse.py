@@ -18,6 +18,7 @@ from fusionlib.commands.options import (
     check_device,
     chosen_levels,
     counted,
+    is_readable,
     pairs_of,
 )
 from fusionlib.errors import FusionError, PairError
@@ -191,10 +192,10 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
         return None
     try:
         old = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FusionError(f"--skip-existing: no {path} says what made {there[0]}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise FusionError(
-            f"--skip-existing: no {path} says what made {there[0]} ({error})"
-        ) from error
+        raise FusionError(f"{path}: cannot be read as a record ({error})") from error
     names = [name for name in record | old if name != "weights"]  # that file's name may change
     both = {name: (old.get(name), record.get(name)) for name in names}
     other = [f"{name} was {was}, is {now}" for name, (was, now) in both.items() if was != now]
@@ -206,12 +207,14 @@ def _done(path: Path, record: dict[str, object], pairs: Sequence) -> set[Path] |
 
     began = path.stat().st_mtime_ns  # what is older, a run with other options has left
 
-    def is_newest(target: Path) -> bool:
+    def is_result(target: Path) -> bool:
         pair = targets[target]
         changed = [side.stat().st_mtime_ns for side in (pair.ir, pair.vi) if side.exists()]
-        return target.stat().st_mtime_ns >= max(began, *changed)
+        is_newest = target.stat().st_mtime_ns >= max(began, *changed)
+        # a copy of the folder may have been cut off
+        return is_newest and is_readable(target, None, max_pixels=sys.maxsize)
 
-    return {target for target in there if is_newest(target)}
+    return {target for target in there if is_result(target)}
 
 
 def _report(what: str, issues: list, fuser) -> None:

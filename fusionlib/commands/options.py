@@ -110,13 +110,14 @@ def chosen_levels(options: argparse.Namespace, pairs: Sequence) -> dict[str, obj
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FrameWarning)  # said where the pairs are read
             if options.on_bad == "skip":
-                paths = [path for path in paths if _is_readable(path, options.frame, **limit)]
+                paths = [path for path in paths if is_readable(path, options.frame, **limit)]
             low, high = chosen[f"{side}_range"] = find_range(paths, side, options.frame, **limit)
         print(f"found in {len(paths)} images: --{side}-range {low:g} {high:g}", file=sys.stderr)
     return chosen | limit
 
 
-def _is_readable(path: Path, frame: int | None, **limit: int) -> bool:
+def is_readable(path: Path, frame: int | None, **limit: int) -> bool:
+    """Whether an image can be decoded."""
     from fusionlib.decoding import decode
 
     try:

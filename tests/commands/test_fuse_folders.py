@@ -228,7 +228,7 @@ def test_r71_other_options_are_refused_with_the_difference(fuse, out):
     assert status == 2 and "says what made" in said
 
 
-def test_r71_results_of_other_options_or_sources_are_made_anew(folders, fuse, out):
+def test_r71_results_of_other_options_or_sources_and_cut_off_ones_are_made_anew(folders, fuse, out):
     assert fuse("--grey")[0] == 0
     for path in out.iterdir():  # fused anew in colour, which stopped after the first
         os.utime(path, ns=(0, 0))
@@ -236,6 +236,9 @@ def test_r71_results_of_other_options_or_sources_are_made_anew(folders, fuse, ou
     assert fuse("--skip-existing")[0] == 0
     assert {Image.open(path).mode for path in out.glob("*.png")} == {"RGB"}
     whole = contents(out)
+    (out / "a.png").write_bytes((out / "a.png").read_bytes()[:300])
+    assert fuse("--skip-existing")[0] == 0
+    assert contents(out) == whole
     source = Image.open(folders[0] / "b.png")
     source.transpose(Image.Transpose.ROTATE_180).save(folders[0] / "b.png")
     assert fuse("--skip-existing")[0] == 0

@@ -184,6 +184,17 @@ def test_a_real_run_has_its_own_verdict(real_run):
     assert not (index.parent / "old.html").exists()
 
 
+def test_a_report_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
+    run, steps = write_run(tmp_path)
+    index = report.write_report(run, steps)
+    before = index.read_bytes()
+    monkeypatch.setattr(report, "_content", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write_report(run, steps)
+    assert index.read_bytes() == before
+    assert not list(tmp_path.glob(".report-*"))
+
+
 def test_a_run_without_any_image_still_has_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "REFERENCE", tmp_path / "nothing committed")
     run, _ = write_run(tmp_path, parts={"Synthetic": {"test": []}})
