@@ -28,7 +28,8 @@ class Dataset:
         name: as in the paper, and the folder below the data root.
         train: training pairs in the paper.
         test: test pairs in the paper.
-        layouts: (infrared, visible) folders below the dataset's, ours first.
+        layouts: (infrared, visible) folders below the dataset's, ours first. RoadScene's
+            crop_HR_visible is larger and not aligned to the pixel: never used.
         scene: leading characters that names of one scene share, unless the committed list says
             more; 0 if every pair is its own scene.
         pinned: names that are always test pairs (shown in the paper's figures).

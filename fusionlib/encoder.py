@@ -109,9 +109,11 @@ def load_encoder(name: str = "ViT-B-32/openai", device: str | torch.device = "cp
     elif model in open_clip.list_models() and path.is_file():
         weights = str(path)
     else:
+        if model in open_clip.list_models() and (meant := Path("/", given)).is_file():
+            raise EncoderError(f"encoder {name!r}: {meant} is meant? Pass '{model}/{meant}'")
         known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise EncoderError(
-            f"encoder {name!r}: no such weights; expected 'model/pretrained' such as "
+            f"encoder {name!r}: no such weights or folder; expected 'model/pretrained' such as "
             f"'ViT-B-32/openai' (of {model!r} open_clip lists {known}), 'model/path/to/weights', "
             f"'local-dir:path' or '{EMBEDDED}'. If they were moved, name their new place with "
             f"--encoder: weights know an encoder by content"

@@ -34,17 +34,20 @@ def compare_run(run: Run, repository: Path = REPOSITORY) -> list[str]:
         Two sentences: on numbers, and on pictures.
     """
     kind = "synthetic" if run.is_synthetic else "reference"
-    is_same = run.label == kind and (run.preset == "quick") == run.is_synthetic
+    doubts = {
+        "other weights or another encoder, so only other methods": not run.is_shipped,
+        "a few pairs of each dataset": run.preset == "quick" and not run.is_synthetic,
+        f"preset {run.preset}, committed quick": run.preset != "quick" and run.is_synthetic,
+    }
+    why = "; ".join(text for text, applies in doubts.items() if applies)
     without = set() if run.is_shipped else {*OWN, *VARIANTS, *FEATURES}
     if run.label == "quick":  # of few pairs each has another neighbour than among all
         without.add("other_image")
-    pattern, why = "*.csv", ""
-    if not is_same:
-        pattern, others = "*_values.csv", "" if run.is_shipped else " of other methods"
-        why = f"other pairs, preset, weights or encoder; only values of single images{others}: "
+    pattern = "*_values.csv" if why else "*.csv"
     cells = compare_tables(run.tables(), repository / "tables" / kind, pattern, without)
     committed = repository / "figures" / kind
-    pictures = compare_pictures(run.image_figures(), committed) if is_same else {}
+    pictures = compare_pictures(run.image_figures(), committed) if not why else {}
+    why = f"{why}; only values of single images: " if why else ""
     return [why + _on_numbers(cells, kind), _on_pictures(pictures, kind)]
 
 

@@ -148,7 +148,11 @@ def _step(path: Path, run: Run, parameters: dict, force: bool) -> Step:
     step = Step(path.stem, "ran", time.monotonic() - start, output)
     print(f"{step.name}: ran ({step.seconds:.1f} s)", flush=True)
     changed = [Path(p) for p, stat in _stats(folder.rglob("*")).items() if before.get(p) != stat]
-    written = [p.relative_to(folder).as_posix() for p in changed if p.parent != output.parent]
+    written = [
+        p.relative_to(folder).as_posix()
+        for p in changed
+        if p.parent != output.parent and not p.name.startswith(".")
+    ]
     entry = {
         "seconds": step.seconds,
         "sha256": file_sha256(output),

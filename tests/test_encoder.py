@@ -236,6 +236,8 @@ def test_unknown_names_and_moved_files_are_refused_and_what_is_known_is_named(
     monkeypatch.setattr(open_clip, "create_model", never_built)
     with pytest.raises(EncoderError, match=f"{name}'.*'local-dir:path' or 'embedded'.*--encoder"):
         load_encoder(name)
+    with pytest.raises(EncoderError, match=rf"{Path(__file__)} is meant\? Pass 'ViT-B-32//"):
+        load_encoder(f"ViT-B-32{Path(__file__)}")
     with pytest.raises(EncoderError, match=r"open_clip lists openai, .*laion2b_s34b_b79k"):
         load_encoder("ViT-B-32/opanai")
     assert not asked
